@@ -72,6 +72,8 @@ class Client:
     def __init__(self, connection: socket.socket, thinning: Thinning, stalled_s: float = STALLED_S) -> None:
         self.peer = peer_address(connection)
         """Its HOST:PORT."""
+        self.host = self.peer.rpartition(":")[0]
+        """Its host's address."""
         self.thinning = thinning
         """What it is sent."""
         self.position: int | None = None

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,8 @@ class LiveFeed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[asyncio.Future[None]] = []
         """Of clients that have got everything."""
+        self._closed: Counter[str] = Counter()
+        """By host, clients that were closed with the sender's last connection and haven't connected again."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note the loop in which clients are served."""
@@ -53,11 +56,13 @@ class LiveFeed:
 
     def publish_lost(self) -> None:
         """Close the connections of all clients after what was published before, as the sender's has ended."""
-        self._publish(self._stream.end_connection)
+        self._publish(self._end_connection)
 
     async def serve(self, client: Client) -> Reason:
         """Send to a client until the sender's connection ends. Raises Dropped."""
-        beginning = self._stream.beginning(self._clock())
+        returns = self._closed[client.host] > 0
+        self._closed[client.host] -= returns
+        beginning = self._stream.beginning(self._clock(), returns=returns)
         position = client.position = beginning.position
         self._clients.add(client)
         try:
@@ -68,6 +73,7 @@ class LiveFeed:
                         return Reason.SLOW
                     frames = self._stream.frames(position, _TURN_BYTES)
                     if not frames:
+                        self._closed[client.host] += 1
                         return Reason.ENDED
                     await client.send(self._selected(client, frames))
                     position = client.position = position + len(frames)
@@ -86,6 +92,10 @@ class LiveFeed:
         """Return those of the frames that the client is sent."""
         now_s = self._clock()
         return [frame.data for frame in frames if client.thinning.sends(frame, now_s)]
+
+    def _end_connection(self) -> None:
+        if self._stream.end_connection():
+            self._closed.clear()
 
     async def _until_more(self) -> None:
         assert self._loop

@@ -11,10 +11,9 @@ from typing import Final
 from archiver.relay.frames import Frame, LatestFrames
 
 CATCH_UP_S: Final = 30.0
-"""So long after the first frame of a connection of the sender, a new client gets that connection from its beginning.
+"""So long after the first frame of a connection of the sender, a client that returns gets that connection from there.
 
-A client that was closed with the connection before it connects again a second later, and would miss what came
-meanwhile. A G3NetworkSender that has just been started has the same clients, but needs none of them again.
+It was closed with the connection before, connects again a second later, and would miss what came meanwhile.
 """
 _ITEM_BYTES: Final = 200
 """Memory, about, that an item takes besides its frame's bytes: many are small."""
@@ -85,18 +84,28 @@ class LiveStream:
         """Note that the sender has a new connection."""
         self._begun, self._first_frame_s = self.end, None
 
-    def end_connection(self) -> None:
-        """Note that the sender's connection has ended; there may have been none."""
+    def end_connection(self) -> bool:
+        """Note that the sender's connection has ended, if there was one. Returns whether clients are closed by it."""
+        had_frames = self._has_frames
         self._latest.forget()
-        if self._has_frames:
+        if had_frames:
             self._append(None)
         self._has_frames = False
         self._begun = self._first_frame_s = None
+        return had_frames
 
-    def beginning(self, now_s: float) -> Beginning:
-        """Return what a client gets that connects now."""
+    def beginning(self, now_s: float, *, returns: bool) -> Beginning:
+        """Return what a client gets that connects now.
+
+        returns: whether it was closed with the sender's last connection.
+        """
         begun, since_s = self._begun, self._first_frame_s
-        if begun is not None and begun >= self.first and (since_s is None or now_s - since_s <= CATCH_UP_S):
+        if (
+            returns
+            and begun is not None
+            and begun >= self.first
+            and (since_s is None or now_s - since_s <= CATCH_UP_S)
+        ):
             return Beginning((), begun)
         return Beginning(self._latest.frames(), self.end)
 

@@ -12,6 +12,7 @@ import g3stream
 from archiver.relay.frames import ALIVE, Frame
 from archiver.relay.live_feed import LiveFeed
 from archiver.relay.metrics import ReadingStatus
+from g3stream.contract.headers import ALIVE as IS_ALIVE
 from g3stream.contract.headers import Kind
 from g3stream.host.environment import now_ms
 from g3stream.host.printable import printable
@@ -158,9 +159,10 @@ class LiveReader:
 def frame_of(record: g3stream.Record) -> Frame | None:
     """Return the frame that a client is sent for a record; None if none is.
 
-    In a second without a frame it is ALIVE: what a SMuRF streamer sends then is not in the topic, and a reader with a
-    timeout, such as a second site's ingest, would take the connection for dead.
+    Where the sender has sent ALIVE, which is not in the topic, that is made again: a reader with a timeout, such as a
+    second site's ingest, relies on it.
     """
     if record.headers.kind in _FRAMES:
         return Frame(record.headers.type or 0, record.value)
-    return ALIVE if record.headers.kind is Kind.QUIET else None
+    is_alive = record.headers.kind is Kind.QUIET and record.headers.why == IS_ALIVE
+    return ALIVE if is_alive else None

@@ -75,7 +75,11 @@ class Kind(ShownEnum):
     LOST = "lost"
     """The connection to the sender ended; no data is lost by it."""
     QUIET = "quiet"
+    """Connected, and no data frame has come for a second; `why` is ALIVE if the sender says that it is there."""
 
+
+ALIVE = "alive"
+"""The `why` of a `quiet` record in whose second flow control ALIVE or CLEANSE came, which has no record."""
 
 _KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}
 

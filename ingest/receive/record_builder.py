@@ -5,7 +5,7 @@ Pure: no I/O, no clock. Every record that ingest publishes is made here.
 
 from typing import NamedTuple
 
-from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.headers import ALIVE, Kind, RecordHeaders
 from ingest.receive.frame_info import FrameInfo, RejectedFrame, read_frame_info
 
 
@@ -34,14 +34,20 @@ class RecordBuilder:
         self._unclean = unclean
         self._seq = 0
         self._rejected_seq = 0
+        self._is_alive = False
+        """Whether the sender has sent ALIVE, or CLEANSE, since the last record of the connection."""
         self.bad_ids = 0
         """Frames with a sostream_id that is no valid stream name."""
 
     def connection_record(self, kind: Kind, now_ms: int, why: str | None = None) -> PendingRecord:
         """Make the record of a connection (CONNECTED), its end (LOST), or a second without a data frame (QUIET).
 
-        The epoch's first record is a LOST: it ends what was received before, and names it.
+        The epoch's first record is a LOST: it ends what was received before, and names it. A QUIET says why=alive if
+        the sender has said so meanwhile: a relay repeats that, as readers with a timeout rely on it.
         """
+        if kind is Kind.QUIET and self._is_alive:
+            why = ALIVE
+        self._is_alive = False
         headers = RecordHeaders(kind, self._epoch, self._seq, why=why, prev=self._prev, unclean=self._unclean)
         self._seq, self._prev, self._unclean = self._seq + 1, None, False
         return PendingRecord(headers, now_ms)
@@ -56,6 +62,7 @@ class RecordBuilder:
             return PendingRecord(headers, now_ms, data, rejected=True)
         self.bad_ids += info.bad_id
         if info.kind is None:
+            self._is_alive = True
             return None
         headers = RecordHeaders(info.kind, self._epoch, self._seq, info.type, info.id, info.session, info.num)
         self._seq += 1

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from cryptography.hazmat.primitives import serialization
 
+import g3stream
 from testbed.child_process import HOST, free_port
 from testbed.kafka.broker import Broker
 from testbed.kafka.distribution import installation
@@ -174,6 +175,8 @@ def test_a_frame_goes_all_the_way(
         assert [program.stop() for program in programs] == [0, 0]
     assert [file.read_bytes() for file in recorder.files()] == [scan(1, 2_000_000)]
     assert_no_secrets(*programs)
+    with g3stream.records(recorder.stream, bootstrap_servers=secure.servers(protocol), kafka_config=config) as found:
+        assert [it.value for it in found if isinstance(it, g3stream.Record)] == [scan(1, 2_000_000)]
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,10 @@ def test_viewers_and_a_second_site_get_what_the_sender_sends_and_make_the_same_f
             connection.sendall(SECOND)
             archiver.await_line(r"finished .* \(end\)", count=2)
             copying.await_line(r"finished .* \(end\)", count=2)
-            soon = viewer(port, program)
-            assert received(soon, len(SECOND)) == SECOND
+            returned = viewer(port, program)
+            assert received(returned, len(SECOND)) == SECOND
+            new = viewer(port, program)
+            assert received(new, len(flow(2))) == flow(2)
         assert get(http, "/healthz") == (200, "ok\n")
         assert metric(http, "lost_records_total") == 0
         assert program.stop() == 0

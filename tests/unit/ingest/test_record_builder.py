@@ -73,6 +73,15 @@ def test_discarded_frames_make_no_record_and_use_no_number() -> None:
     assert builder.connection_record(Kind.QUIET, 3).headers.seq == 1
 
 
+def test_a_quiet_second_says_whether_the_sender_has_said_that_it_is_alive() -> None:
+    builder = record_builder()
+    assert builder.connection_record(Kind.QUIET, 1).headers.why is None
+    builder.received(frame_with(sostream_flowcontrol=0), 2)
+    assert [builder.connection_record(Kind.QUIET, 3).headers.why for _ in range(2)] == ["alive", None]
+    builder.received(frame_with(sostream_flowcontrol=0), 4)
+    assert builder.connection_record(Kind.LOST, 5, "closed").headers.why == "closed"
+
+
 def test_rejected_frames_have_numbers_of_their_own() -> None:
     builder = record_builder()
     bad = [
