@@ -42,8 +42,7 @@ class Assembler:
         self._next_offset = position.offset
         self._facts = facts
         self._losses = losses
-        self._known = {epoch for epoch, _ in position.epochs}
-        self._marks = {mark_of(epoch) for epoch in (*self._known, *position.forgotten)}
+        self._marks = {mark_of(epoch) for epoch in (*dict(position.epochs), *position.forgotten)}
         """Spools of which something is known, by the mark of their epochs."""
         self._newest = ("", -1)
         self._before: Position | None = None
@@ -66,8 +65,6 @@ class Assembler:
     def add(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Iterator[Item]:
         """Yield the losses that a message reveals, then the record that it completes, if that is new."""
         tracker = self._tracker
-        if headers.epoch not in self._known:
-            self._on_first_of(headers)
         record = tracker.assemble(headers, time_ms, value, offset)
         self._next_offset = offset + 1
         if tracker.losses:
@@ -80,6 +77,7 @@ class Assembler:
             self._next_offset = record.offset
             before = self.position
             self._next_offset = offset + 1
+            self._forget_before(headers)
             tracker.mark_processed(headers)
             if tracker.losses:
                 self._before = before
@@ -92,12 +90,11 @@ class Assembler:
             chunks = record.value
             yield Record(headers, record.time_ms, chunks[0] if len(chunks) == 1 else b"".join(chunks), record.offset)
 
-    def _on_first_of(self, headers: RecordHeaders) -> None:
-        """Note that whatever is older than a spool's first epoch here came before reading began.
+    def _forget_before(self, headers: RecordHeaders) -> None:
+        """Note, at a spool's first record here, that all of its earlier epochs were before reading began.
 
-        A killed ingest publishes its spool again: what is repeated may have come first before the position.
+        A killed ingest publishes its spool again: what it repeats may have come first before the position.
         """
-        self._known.add(headers.epoch)
         mark = mark_of(headers.epoch)
         if mark not in self._marks and not headers.operator:
             self._marks.add(mark)
