@@ -58,7 +58,7 @@ public class G3Frames {
         if (!"1".equals(headers.get("v")) || !KINDS.contains(headers.get("kind")))
             throw new IllegalStateException("offset " + message.offset() + ": can't read a record with " + headers);
         if (headers.containsKey("by")) return; // an operator's, which is outside the sequence
-        String epoch = headers.get("epoch"), first = firstEpoch.putIfAbsent(epoch.substring(11), epoch);
+        String epoch = headers.get("epoch"), first = firstEpoch.get(epoch.substring(11));
         long seq = Long.parseLong(headers.get("seq")), last = lastSeq.getOrDefault(epoch, -1L);
         if (seq <= last || last < 0 && first != null && epoch.compareTo(first) < 0) return; // a duplicate
         if (incomplete.containsKey(epoch) && seq > incomplete.get(epoch).seq()) giveUp(epoch);
@@ -76,6 +76,7 @@ public class G3Frames {
         else if (k == n) {
             incomplete.remove(epoch);
             lastSeq.put(epoch, seq);
+            firstEpoch.putIfAbsent(epoch.substring(11), epoch);
             if (record.headers().get("kind").equals("frame")) print(record, message.timestamp(), (int) bytes);
         }
     }
