@@ -63,8 +63,9 @@ class RecordReader(Iterator[Item]):
         self._commit_due_s = 0.0
         self._committed: Position | None = None
         try:
-            self._start = start_position(self._source, stream, since, last, now_ms())
-            self._end = None if follow else self._source.offset_range()[1]
+            span = self._source.offset_range()
+            self._start = start_position(self._source, stream, since, last, now_ms(), span)
+            self._end = None if follow else span[1]
             self._assembler = Assembler(self._start, facts=facts, losses=losses)
             if group is None:
                 self._source.read_from(self._start.offset)

@@ -25,9 +25,11 @@ def time_of(since: str | datetime, now_ms: int) -> int:
     return round((since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def start_position(source: Source, stream: str, since: Since, last: int | None, now_ms: int) -> Position:
-    """Return the position to begin at. Raises G3StreamError, ValueError."""
-    first, end = source.offset_range()
+def start_position(
+    source: Source, stream: str, since: Since, last: int | None, now_ms: int, span: tuple[int, int]
+) -> Position:
+    """Return the position to begin at. span: the topic's offset range. Raises G3StreamError, ValueError."""
+    first, end = span
     if isinstance(since, Position):
         if since.stream != stream:
             raise PositionError(f"this is a position in the stream {since.stream}, not {stream}")
