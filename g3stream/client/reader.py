@@ -1,5 +1,6 @@
 """Reader of a stream's records, and of its frames: what `g3stream.records` and `g3stream.frames` return."""
 
+import inspect
 import logging
 import threading
 import time
@@ -56,7 +57,7 @@ class RecordReader(Iterator[Item]):
         self._is_assigned = False
         """Whether the group has given this member the topic."""
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         """Held while messages are waited for, so that another thread closes the consumer only after that."""
         self._source = connect(frames_topic(stream), group=group)
         self._is_open = True
@@ -88,7 +89,12 @@ class RecordReader(Iterator[Item]):
 
     def __next__(self) -> Item:
         with self._lock:
-            return next(self._items)
+            try:
+                return next(self._items)
+            except StopIteration:
+                if self._stopping.is_set():
+                    self._end_reading(commit=True)
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -100,12 +106,17 @@ class RecordReader(Iterator[Item]):
         self._end_reading(commit=kind is None)
 
     def close(self) -> None:
-        """End the iteration, in 0.5 s if another thread waits in it, and close the connections. For any thread."""
+        """End the iteration, in 0.5 s if another thread waits in it, and close the connections.
+
+        For any thread, and for a signal's handler.
+        """
         self._end_reading(commit=True)
 
     def _end_reading(self, *, commit: bool) -> None:
         self._stopping.set()
         with self._lock:
+            if inspect.getgeneratorstate(self._items) == inspect.GEN_RUNNING:
+                return  # a signal's handler, while this thread waits for a message: `__next__` will close it
             if commit and self._is_open:
                 self._commit()
             self._is_assigned = False  # else leaving the group would commit
@@ -125,6 +136,11 @@ class RecordReader(Iterator[Item]):
         heard_s = time.monotonic()
         while not self._stopping.is_set() and not self._is_at_end():
             messages, event = self._source.batch()
+            if event is SourceEvent.ASSIGNED:
+                self._resume()
+                continue
+            if self._group is not None and not self._is_assigned:
+                continue  # another member has the topic: what came before it was taken from this one isn't ours
             for message in messages:
                 if self._end is not None and (message.offset() or 0) >= self._end:
                     return
@@ -135,8 +151,6 @@ class RecordReader(Iterator[Item]):
                 earliest, _ = self._source.offset_range()
                 yield from self._assembler.on_deleted(earliest)
                 self._source.read_from(earliest)
-            elif event is SourceEvent.ASSIGNED:
-                self._resume()
             if self._group is not None and time.monotonic() >= self._commit_due_s:
                 self._commit()
             if messages or event is not None or self._source.is_throttled:
@@ -145,8 +159,10 @@ class RecordReader(Iterator[Item]):
                 raise self._source.unavailable()
 
     def _is_at_end(self) -> bool:
-        """Return whether all that was there at the start has been read."""
-        return self._end is not None and self._assembler.next_offset >= self._end
+        """Return whether all that was there at the start has been read: by a group, whose position tells."""
+        if self._end is None or (self._group is not None and not self._is_assigned):
+            return False
+        return self._assembler.next_offset >= self._end
 
     def _items_of(self, message: Message) -> Iterator[Item]:
         offset = message.offset() or 0

@@ -140,6 +140,7 @@ class Source:
             self._is_unread = False
             consumer.unassign()
 
+        self._consumer.unassign()  # and drop what is left of a look for the last frames
         self._consumer.subscribe([self._topic], on_assign=assigned, on_revoke=revoked)
 
     def committed(self) -> tuple[int, str] | None:

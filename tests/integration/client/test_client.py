@@ -1,5 +1,7 @@
 """The client library against topics of a real Kafka, filled by hand and by a real ingest."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -177,6 +179,24 @@ def test_a_group_continues_where_it_had_got_to(filled: Topic) -> None:
         for thread in threads:
             thread.join(SECONDS)
     assert sorted(set(got)) == [*FRAMES[3:], b"6"]
+
+
+def test_a_group_has_precedence_over_where_to_begin(filled: Topic) -> None:
+    group = f"{filled.stream}.viewer"
+    with filled.records(group=group, last=3) as found:
+        assert values(islice(found, 1)) == FRAMES[2:3]
+    with filled.records(group=group, since="now") as found:
+        assert values(found) == FRAMES[3:]
+
+
+def test_a_signal_handler_can_end_it(filled: Topic) -> None:
+    found = filled.records(since="now", follow=True)
+    before = signal.signal(signal.SIGUSR1, lambda *_: found.close())
+    try:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        assert list(found) == []
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def committed_values(topic: Topic, group: str) -> list[bytes]:
