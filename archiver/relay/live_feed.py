@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -39,8 +38,9 @@ class LiveFeed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[asyncio.Future[None]] = []
         """Of clients that have got everything."""
-        self._closed: Counter[str] = Counter()
-        """By host, clients that were closed with the sender's last connection and haven't connected again."""
+        self._closed: dict[str, list[int]] = {}
+        """By host, of clients that were closed with a connection of the sender, and haven't connected again: the
+        position after that. There may have been further connections before they do."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note the loop in which clients are served."""
@@ -50,19 +50,14 @@ class LiveFeed:
         """Give this frame to all clients; is_resent: as LiveStream takes it."""
         self._publish(lambda: self._stream.add(frame, self._clock(), is_resent=is_resent))
 
-    def publish_connected(self) -> None:
-        """Note that the sender has a new connection."""
-        self._publish(self._stream.begin_connection)
-
     def publish_lost(self) -> None:
         """Close the connections of all clients after what was published before, as the sender's has ended."""
         self._publish(self._end_connection)
 
     async def serve(self, client: Client) -> Reason:
         """Send to a client until the sender's connection ends. Raises Dropped."""
-        returns = self._closed[client.host] > 0
-        self._closed[client.host] -= returns
-        beginning = self._stream.beginning(self._clock(), returns=returns)
+        closed = self._closed.get(client.host)
+        beginning = self._stream.beginning(self._clock(), closed.pop() if closed else None)
         position = client.position = beginning.position
         self._clients.add(client)
         try:
@@ -73,7 +68,7 @@ class LiveFeed:
                         return Reason.SLOW
                     frames = self._stream.frames(position, _TURN_BYTES)
                     if not frames:
-                        self._closed[client.host] += 1
+                        self._closed.setdefault(client.host, []).append(position + 1)
                         return Reason.ENDED
                     await client.send(self._selected(client, frames))
                     position = client.position = position + len(frames)
@@ -95,7 +90,12 @@ class LiveFeed:
 
     def _end_connection(self) -> None:
         if self._stream.end_connection():
-            self._closed.clear()
+            now_s = self._clock()
+            waiting = {
+                host: [position for position in closed if self._stream.is_continued(position, now_s)]
+                for host, closed in self._closed.items()
+            }
+            self._closed = {host: closed for host, closed in waiting.items() if closed}
 
     async def _until_more(self) -> None:
         assert self._loop

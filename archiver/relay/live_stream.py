@@ -44,9 +44,8 @@ class LiveStream:
         self._max_bytes = max_bytes
         self._latest = latest
         self._items: deque[Item] = deque()
-        self._begun: int | None = None
-        """The position of the connection's first item, if its beginning was seen."""
-        self._first_frame_s: float | None = None
+        self._first_frames_s: dict[int, float] = {}
+        """When the first frame after an end of a connection came, by its position."""
         self._has_frames = bool(latest.frames())
         """Whether the present connection has had any frame, as far as is known."""
 
@@ -73,16 +72,12 @@ class LiveStream:
 
     def add(self, frame: Frame, now_s: float, *, is_resent: bool = True) -> None:
         """Add the newest frame. is_resent: whether it may be one that a new client gets first."""
-        if self._first_frame_s is None:
-            self._first_frame_s = now_s
+        if not self._has_frames:
+            self._first_frames_s[self.end] = now_s
         self._has_frames = True
         if is_resent:
             self._latest.add(frame)
         self._append(frame)
-
-    def begin_connection(self) -> None:
-        """Note that the sender has a new connection."""
-        self._begun, self._first_frame_s = self.end, None
 
     def end_connection(self) -> bool:
         """Note that the sender's connection has ended, if there was one. Returns whether clients are closed by it."""
@@ -91,22 +86,20 @@ class LiveStream:
         if had_frames:
             self._append(None)
         self._has_frames = False
-        self._begun = self._first_frame_s = None
         return had_frames
 
-    def beginning(self, now_s: float, *, returns: bool) -> Beginning:
+    def is_continued(self, position: int, now_s: float) -> bool:
+        """Return whether a client that was closed before that position gets what came from there on."""
+        first_frame_s = self._first_frames_s.get(position, now_s)
+        return position >= self.first and now_s - first_frame_s <= CATCH_UP_S
+
+    def beginning(self, now_s: float, closed_at: int | None = None) -> Beginning:
         """Return what a client gets that connects now.
 
-        returns: whether it was closed with the sender's last connection.
+        closed_at: the position after the end of a connection of the sender, with which this client was closed.
         """
-        begun, since_s = self._begun, self._first_frame_s
-        if (
-            returns
-            and begun is not None
-            and begun >= self.first
-            and (since_s is None or now_s - since_s <= CATCH_UP_S)
-        ):
-            return Beginning((), begun)
+        if closed_at is not None and self.is_continued(closed_at, now_s):
+            return Beginning((), closed_at)
         return Beginning(self._latest.frames(), self.end)
 
     def _append(self, item: Item) -> None:
@@ -114,6 +107,7 @@ class LiveStream:
         self.bytes += _size(item)
         while self.bytes > self._max_bytes and len(self._items) > 1:
             self.bytes -= _size(self._items.popleft())
+            self._first_frames_s.pop(self.first, None)
             self.first += 1
 
 

@@ -148,9 +148,7 @@ class LiveReader:
         with suppress(RuntimeError):  # the server's loop is closed: this thread was not waited for
             for record in self._reading.records():
                 kind = record.headers.kind
-                if kind is Kind.CONNECTED:
-                    self._feed.publish_connected()
-                elif kind is Kind.LOST:
+                if kind is Kind.LOST:
                     self._feed.publish_lost()
                 elif frame := frame_of(record):
                     self._feed.publish(frame, is_resent=frame is not ALIVE)

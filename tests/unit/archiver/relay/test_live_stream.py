@@ -39,38 +39,49 @@ def test_the_newest_frames_are_kept_as_far_as_they_fit_and_one_always(sizes: lis
 def test_a_client_gets_the_latest_frames_and_what_comes() -> None:
     stream = attached()
     stream.add(scan(0), 0.0)
-    assert stream.beginning(0.0, returns=False) == Beginning((OLD,), 1)
+    assert stream.beginning(0.0) == Beginning((OLD,), 1)
     stream.add(new := Frame(WIRING, b"new"), 0.0)
     stream.add(Frame(FRAME_TYPES["none"], b"ALIVE"), 0.0, is_resent=False)
-    assert stream.beginning(0.0, returns=True) == Beginning((new,), 3)
+    assert stream.beginning(0.0) == Beginning((new,), 3)
 
 
 def test_a_client_that_returns_soon_gets_all_of_the_new_connection_and_any_other_the_latest() -> None:
     stream = attached()
     assert stream.end_connection()
-    assert (stream[0], stream.beginning(0.0, returns=True)) == (None, Beginning((), 1))
-    stream.begin_connection()
-    assert stream.beginning(LATER_S, returns=True) == Beginning((), 1)
+    assert (stream[0], stream.beginning(0.0, 1)) == (None, Beginning((), 1))
+    assert stream.beginning(LATER_S, 1) == Beginning((), 1)
     stream.add(wiring := Frame(WIRING, b"1"), LATER_S)
     stream.add(scan(2), LATER_S)
-    assert stream.beginning(LATER_S + CATCH_UP_S, returns=True) == Beginning((), 1)
-    assert stream.beginning(LATER_S + CATCH_UP_S, returns=False) == Beginning((wiring,), 3)
-    assert stream.beginning(LATER_S + CATCH_UP_S + 1, returns=True) == Beginning((wiring,), 3)
+    assert stream.beginning(LATER_S + CATCH_UP_S, 1) == Beginning((), 1)
+    assert stream.beginning(LATER_S + CATCH_UP_S) == Beginning((wiring,), 3)
+    assert stream.beginning(LATER_S + CATCH_UP_S + 1, 1) == Beginning((wiring,), 3)
+
+
+def test_a_client_that_returns_also_gets_a_connection_that_has_ended_since() -> None:
+    stream = attached()
+    stream.end_connection()
+    stream.add(scan(1), 0.0)
+    stream.end_connection()
+    stream.add(scan(3), LATER_S)
+    assert stream.beginning(CATCH_UP_S, 1) == Beginning((), 1)
+    assert [stream[position] for position in (1, 2, 3)] == [scan(1), None, scan(3)]
+    assert stream.beginning(LATER_S, 1) == Beginning((), 4)
+    assert stream.beginning(LATER_S, 3) == Beginning((), 3)
 
 
 def test_a_client_that_returns_gets_the_latest_if_the_first_frames_are_not_kept_any_more() -> None:
     stream = LiveStream(1000, LatestFrames())
-    stream.begin_connection()
+    stream.add(scan(0), 0.0)
+    stream.end_connection()
     stream.add(wiring := Frame(WIRING, bytes(500)), 0.0)
     stream.add(Frame(SCAN, bytes(500)), 0.0)
-    assert stream.beginning(0.0, returns=True) == Beginning((wiring,), 2)
+    assert stream.beginning(0.0, 2) == Beginning((wiring,), 4)
 
 
 def test_the_end_of_a_connection_without_frames_closes_no_client() -> None:
     stream = LiveStream(1 << 20, LatestFrames())
     for _ in range(3):
         assert not stream.end_connection()
-        stream.begin_connection()
     assert stream.end == 0
     stream.add(scan(0), 0.0)
     for _ in range(3):

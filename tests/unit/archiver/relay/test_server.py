@@ -110,10 +110,17 @@ def test_each_client_gets_the_latest_frames_and_then_every_byte_until_the_sender
         assert late.all() == data(WIRED, OBSERVED, *scans[150:])
         served.await_gone(ended=4)
         after = Reading(served.connect())
-        served.feed.publish_connected()
         served.publish(*scans[:5])
         eventually(lambda: after.received == data(*scans[:5]), "only what came since")
         assert not any(reading.was_reset for reading in (*early, late))
+        served.feed.publish_lost()
+        served.await_gone(ended=5)
+        served.publish(*scans[:2])
+        served.feed.publish_lost()
+        served.publish(*scans[2:5])
+        assert Reading(served.connect()).all() == data(*scans[:2]), "a connection that was over before it came back"
+        last = Reading(served.connect())
+        eventually(lambda: last.received == data(*scans[2:5]), "and the next")
     assert after.all() == data(*scans[:5])
 
 
