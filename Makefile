@@ -12,7 +12,7 @@ RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYT
 # programs, the commands', the agents' and bad input's. All of them took 7 of the 30 minutes that there are.
 ON_SECOND = unit golden integration/commands ocs faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
-.PHONY: help demo demo-ocs test test-second schema man pictures soak lint format bench bench-long clean
+.PHONY: help demo demo-ocs test test-second schema man pictures soak lint format bench bench-long dist clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -61,6 +61,10 @@ bench-long: .venv/.ready  ## many streams, growth: make bench-long WIDE='--only 
 	@$(BIN)/python -m bench.wide $(WIDE)
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m bench.plots
+
+dist: .venv/.ready  ## wheel and sdist in build/dist, checked and tried
+	@$(BIN)/pip install --quiet --editable '.[dist]'
+	@$(BIN)/python packaging/distribution.py build/dist
 
 clean:  ## remove the environments and everything generated
 	rm -rf .venv .venv-second .kafka build data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

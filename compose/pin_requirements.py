@@ -26,7 +26,7 @@ def required_pins() -> tuple[Sequence[str], Sequence[str]]:
     """The requirements in pyproject.toml: those to install with their dependencies, and (spt3g) those without."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["ocs"], *extras["web"]]
+    requirements = [*project["dependencies"], *extras["spt3g"], *extras["ocs"], *extras["web"]]
     alone = [requirement for requirement in requirements if re.match(r"spt3g\b", requirement)]
     return ([requirement for requirement in requirements if requirement not in alone] + ["numpy"], alone)
 

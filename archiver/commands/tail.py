@@ -23,6 +23,7 @@ Times are ISO 8601 in UTC, sizes in bytes.
 """
 
 import argparse
+from importlib.util import find_spec
 
 from archiver.console.arguments import command_parser, time_option
 from g3stream.service.arguments import EnvArgumentParser, stream_flag
@@ -64,5 +65,7 @@ def _check(options: argparse.Namespace) -> None:
         options.parser.error("not together: --since and --frames")
     if options.json and options.dump:
         options.parser.error("not together: --json and --dump")
+    if options.dump and find_spec("spt3g") is None:
+        options.parser.error("--dump needs spt3g: pip install 'g3-recorder[spt3g]'")
     if options.since is None and options.frames is None:
         options.frames = 10

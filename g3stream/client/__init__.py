@@ -65,6 +65,9 @@ def frames(
     The arguments are those of `records`. START and END of an acquisition aren't among the frames.
     Raises what `records` raises, and ImportError without spt3g.
     """
+    # Imported only here, as nothing else needs spt3g; and before Kafka is asked, which may take its time.
+    from g3stream.client.spt3g_frames import decode_frame
+
     return FrameReader(
         records(
             stream,
@@ -75,7 +78,8 @@ def frames(
             bootstrap_servers=bootstrap_servers,
             kafka_config=kafka_config,
             timeout_s=timeout_s,
-        )
+        ),
+        decode_frame,
     )
 
 

@@ -4,7 +4,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -209,11 +209,9 @@ class RecordReader(Iterator[Item]):
 class FrameReader(Iterator["G3Frame"]):
     """Iterator over a stream's frames as spt3g has them; a context manager. `g3stream.frames` makes one."""
 
-    def __init__(self, records: RecordReader) -> None:
-        from g3stream.client.spt3g_frames import decode_frame
-
+    def __init__(self, records: RecordReader, decode: "Callable[[bytes], G3Frame]") -> None:
         self._records = records
-        self._decode = decode_frame
+        self._decode = decode
 
     @property
     def position(self) -> Position:

@@ -1,6 +1,9 @@
 """Frames as spt3g has them, from their bytes."""
 
-from spt3g import core
+try:
+    from spt3g import core
+except ModuleNotFoundError as error:
+    raise ImportError("decoding frames needs spt3g: pip install 'g3-recorder[spt3g]'") from error
 
 from g3stream.client.errors import FrameError
 

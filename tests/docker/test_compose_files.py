@@ -78,6 +78,7 @@ def test_what_the_image_installs_is_what_the_project_asks_for() -> None:
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     for text in [
         *PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"]["spt3g"],
         *PROJECT["optional-dependencies"]["ocs"],
         *PROJECT["optional-dependencies"]["web"],
     ]:

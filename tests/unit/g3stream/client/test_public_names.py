@@ -16,6 +16,18 @@ g3stream.__version__
 assert not hasattr(g3stream, "nonsense")
 """
 
+WITHOUT_SPT3G = """
+import sys
+sys.modules["spt3g"] = None  # as if it weren't installed
+import g3stream
+try:
+    g3stream.frames("crate1slot2")
+except ImportError as error:
+    assert "pip install 'g3-recorder[spt3g]'" in str(error), error
+else:
+    raise AssertionError
+"""
+
 
 def test_all_public_names_are_there() -> None:
     for name in client.__all__:
@@ -24,3 +36,7 @@ def test_all_public_names_are_there() -> None:
 
 def test_what_is_not_needed_is_not_loaded() -> None:
     subprocess.run([sys.executable, "-c", LOADED], check=True)
+
+
+def test_frames_without_spt3g_say_what_to_install() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_SPT3G], check=True)
