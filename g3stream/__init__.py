@@ -8,7 +8,6 @@ who need only the contract, such as the decoder beside so3g, have no Kafka clien
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # takes longer than all that a program's --help needs
+
         return version("g3-recorder")
     if not name.startswith("_"):
         client = import_module("g3stream.client")
