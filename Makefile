@@ -9,8 +9,9 @@ SOAK ?= 5m
 WORKERS ?= 5
 RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 # Tests that run on the second Python, too: not those that don't depend on Python, such as most faults; of those of real
-# programs, the commands', the agents' and bad input's. All of them took 7 of the 30 minutes that there are.
-ON_SECOND = unit golden integration/commands ocs faults/input
+# programs, the client library's and bad input's. With the commands' and the agents' they took 5 to 8 of the 30 minutes
+# that there are.
+ON_SECOND = unit golden integration/client faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
 .PHONY: help demo demo-ocs test test-second schema man pictures soak lint format bench bench-long dist clean
 
