@@ -22,11 +22,10 @@ from archiver.handover.delivery import SinkDelivery
 from archiver.handover.position import REQUEST_S, CommittedPosition, StartPosition, partition
 from archiver.handover.schedule import FollowerStatus, PendingEvents, concerns, group_of
 from archiver.handover.sink import PendingEvent, Sink
-from archiver.kafka.offsets import known_end_offset, offset_range, restart_at
-from archiver.kafka.topic_reader import CONNECTED_CONFIG
 from g3stream.contract.topics import FILES_TOPIC
-from g3stream.kafka.client_config import AVAILABILITY_CONFIG
+from g3stream.kafka.client_config import AVAILABILITY_CONFIG, CONNECTED_CONFIG
 from g3stream.kafka.errors import Operation, group_right, is_refusal, topic_right, with_right
+from g3stream.kafka.offsets import known_end_offset, offset_range, restart_at
 from g3stream.kafka.throttling import LONG_TIMEOUT_MS
 from g3stream.log.throttle import LogThrottle
 from g3stream.service.supervisor import Backoff, supervise

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from archiver.archive.location import Location
 from archiver.handover.sink import PendingEvent
-from archiver.kafka.offsets import committed_offsets, offset_range
 from archiver.kafka.saved_position import NoPosition, SavedPosition, resume_offset
 from archiver.kafka.topic_reader import TopicReader
 from g3stream.contract.topics import FILES_TOPIC
+from g3stream.kafka.offsets import committed_offsets, offset_at, offset_range
 from g3stream.log.throttle import LogThrottle
 
 log = logging.getLogger(__name__)
@@ -170,10 +170,8 @@ class StartPosition:
         """Return the offset of the first record published since `since_ms`; the end offset, if none was."""
         # Asked first: records published in between are at `end` or later.
         _, end = offset_range(consumer, FILES_TOPIC, seconds=REQUEST_S)
-        found = consumer.offsets_for_times([TopicPartition(FILES_TOPIC, 0, self._since_ms)], timeout=REQUEST_S)[0]
-        if found.error:
-            raise KafkaException(found.error)
-        return end if found.offset in (OFFSET_END, -1) else found.offset
+        found = offset_at(consumer, FILES_TOPIC, self._since_ms, seconds=REQUEST_S)
+        return end if found is None else found
 
 
 def _decode(text: str) -> SavedPosition | None:

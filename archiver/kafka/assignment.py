@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
-from archiver.kafka.offsets import offset_range, restart_at
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.errors import NO_SUCH_TOPIC
+from g3stream.kafka.offsets import offset_range, restart_at
 
 _REPORT_AFTER_SECONDS = 5.0
 _REQUEST_SECONDS = 2.0

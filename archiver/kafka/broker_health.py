@@ -9,10 +9,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from archiver.kafka.topic_reader import CONNECTED_CONFIG
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.host.durations import format_duration
-from g3stream.kafka.client_config import AVAILABILITY_CONFIG
+from g3stream.kafka.client_config import AVAILABILITY_CONFIG, CONNECTED_CONFIG
 from g3stream.kafka.errors import NO_ANSWER_ERRORS, ConnectionErrors, is_refusal
 from g3stream.kafka.topic_admin import TopicAdmin
 from g3stream.log.throttle import LogThrottle

@@ -5,7 +5,7 @@ import time
 
 from confluent_kafka import KafkaError, KafkaException
 
-from archiver.kafka.offsets import COORDINATOR_MOVES
+from g3stream.kafka.offsets import COORDINATOR_MOVES
 from g3stream.log.throttle import LogThrottle
 
 log = logging.getLogger(__name__)

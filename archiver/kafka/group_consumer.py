@@ -20,13 +20,13 @@ from archiver.kafka.assignment import AssignedPartitions
 from archiver.kafka.broker_health import BrokerHealth
 from archiver.kafka.last_file_index import LastFileIndex
 from archiver.kafka.offset_commits import FencedError, OffsetCommit, OffsetCommits, classify_error
-from archiver.kafka.offsets import committed_offsets, known_end_offset, metadata_of
 from archiver.kafka.publication import EventPublisher
 from archiver.kafka.topic_reader import BATCH_BYTES, FETCH_CONFIG, MAX_RECORDS, TopicReader
 from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, ExpectedTopic, Role
 from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
 from g3stream.kafka.client_config import AVAILABILITY_CONFIG
 from g3stream.kafka.errors import NO_ANSWER_ERRORS, Operation, group_right, topic_right, with_right
+from g3stream.kafka.offsets import committed_offsets, known_end_offset, metadata_of
 from g3stream.kafka.topic_admin import TopicWatch
 from g3stream.service.timeouts import call_unless_stopped, call_with_timeout
 

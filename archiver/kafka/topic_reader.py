@@ -15,7 +15,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Throt
 
 from archiver.core.checkpoint import CheckpointError, RecordId
 from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
-from archiver.kafka.offsets import committed_offsets, metadata_of, offset_range
 from g3stream.contract.headers import RecordHeaders, headers_of
 from g3stream.contract.sequence import first_complete
 from g3stream.contract.topics import (
@@ -26,13 +25,10 @@ from g3stream.contract.topics import (
     quarantine_topic,
     stream_of_topic,
 )
+from g3stream.kafka.client_config import CONNECTED_CONFIG
 from g3stream.kafka.errors import NO_SUCH_TOPIC, Operation, group_right, is_refusal, needs, topic_right, with_right
+from g3stream.kafka.offsets import committed_offsets, hidden_by, metadata_of, offset_range
 
-CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
-    # Connect to each broker as soon as it is known: with sparse connections a new client waits 50 ms before it makes
-    # its second connection.
-    "enable.sparse.connections": False,
-}
 FETCH_CONFIG: Mapping[str, str | int | bool] = {
     **CONNECTED_CONFIG,
     "fetch.queue.backoff.ms": 5,
@@ -288,10 +284,8 @@ class TopicReader:
             raise
 
     def _check_not_hidden(self, consumer: Consumer, topic: str) -> None:
-        # librdkafka reports a topic as unknown, whatever the reason why it can't be used.
-        found = consumer.list_topics(topic, timeout=self._seconds).topics.get(topic)
-        if found and found.error and is_refusal(found.error):
-            raise KafkaException(with_right(found.error, topic_right(Operation.READ, topic)))
+        if refusal := hidden_by(consumer, topic, seconds=self._seconds):
+            raise KafkaException(with_right(refusal, topic_right(Operation.READ, topic)))
 
     def _on_throttle(self, event: ThrottleEvent) -> None:
         self._throttled_until_s = max(self._throttled_until_s, time.monotonic() + event.throttle_time)

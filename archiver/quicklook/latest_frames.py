@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message
 
 from archiver.kafka.topic_reader import TopicReader, record_headers
 from g3stream.client.assembler import Assembler, Record
@@ -14,6 +14,7 @@ from g3stream.contract.headers import Kind
 from g3stream.contract.topics import ContractError, frames_topic
 from g3stream.frame_format.layout import FRAME_TYPES
 from g3stream.kafka.errors import NO_SUCH_TOPIC
+from g3stream.kafka.offsets import offset_at
 
 _SECONDS: Final = 10.0
 _LAST_RECORDS: Final = 8
@@ -54,7 +55,8 @@ def latest_frames(
             return LatestFrames((), 0, end, 0)
         time_ms = tail[-1].timestamp()[1]
         since_ms = time_ms - round(1000 * seconds)
-        start = max(first, _offset_at(consumer, topic, since_ms, end))
+        since_offset = offset_at(consumer, topic, since_ms, seconds=_SECONDS)
+        start = max(first, end if since_offset is None else since_offset)
         mean_bytes = max(1, sum(map(len, tail)) // len(tail))
         fitting = max(start, end - max(1, max_bytes // mean_bytes) - _LAST_RECORDS)
         for batch in reader.read_ranges(consumer, {(topic, 0): (fitting, tail_start)}, may_be_deleted=True):
@@ -113,11 +115,3 @@ def is_gone(error: KafkaException) -> bool:
 def _read(reader: TopicReader, consumer: Consumer, topic: str, start: int, end: int) -> list[Message]:
     batches = reader.read_ranges(consumer, {(topic, 0): (start, end)}, may_be_deleted=True)
     return [message for batch in batches for message in batch]
-
-
-def _offset_at(consumer: Consumer, topic: str, time_ms: int, end: int) -> int:
-    """Return the offset of the first record of that time or later. time_ms: since the epoch."""
-    [found] = consumer.offsets_for_times([TopicPartition(topic, 0, max(0, time_ms))], timeout=_SECONDS)
-    if found.error:
-        raise KafkaException(found.error)
-    return found.offset if found.offset >= 0 else end

@@ -93,7 +93,7 @@ class StreamReading:
             try:
                 yield from self._read()
             except (g3stream.NoSuchStreamError, g3stream.PositionError) as error:
-                self._since = None  # if the topic is created again, it begins anew
+                self._since = None  # if the topic is created again, it is read from its first record
                 self._report.fail(str(error))
             except g3stream.G3StreamError as error:
                 self._report.fail(str(error))

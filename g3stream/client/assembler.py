@@ -11,8 +11,6 @@ from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import epoch_before, mark_of
 from g3stream.contract.sequence import Loss, LossCause
 
-FACTS = frozenset({Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET})
-
 
 class Record(NamedTuple):
     """A whole record of a stream."""
@@ -58,9 +56,7 @@ class Assembler:
         if self._before:
             return self._before
         tracker = self._tracker
-        return Position(
-            self._stream, tracker.safe_offset(self._next_offset), tracker.epochs(), tuple(tracker.forgotten)
-        )
+        return Position(self._stream, tracker.safe_offset(self._next_offset), tracker.epochs(), tracker.forgotten)
 
     def add(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Iterator[Item]:
         """Yield the losses that a message reveals, then the record that it completes, if that is new."""

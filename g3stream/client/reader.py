@@ -128,10 +128,6 @@ class RecordReader(Iterator[Item]):
             self._is_open = False
             self._source.close()
 
-    def _start_at(self, position: Position) -> None:
-        self._assembler = Assembler(position, facts=self._facts, losses=self._losses)
-        self._source.read_from(position.offset)
-
     def _read(self) -> Generator[Item]:
         heard_s = time.monotonic()
         while not self._stopping.is_set() and not self._is_at_end():
@@ -187,7 +183,8 @@ class RecordReader(Iterator[Item]):
             offset, metadata = committed
             position = Position.parse(metadata) if metadata else Position(self._stream, offset)
         self._is_assigned, self._committed = True, position
-        self._start_at(position)
+        self._assembler = Assembler(position, facts=self._facts, losses=self._losses)
+        self._source.read_from(position.offset)
 
     def _commit(self) -> None:
         """Commit the position for the group, if it has changed. What goes wrong is logged: it is read again, then."""

@@ -6,13 +6,14 @@ The life of a Source: made → positioned by `read_from`, or by its group → re
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from g3stream.client.errors import G3StreamError, KafkaSettingsError, KafkaUnavailableError, NoSuchStreamError
-from g3stream.kafka.client_config import AVAILABILITY_CONFIG, client_config
+from g3stream.kafka.client_config import AVAILABILITY_CONFIG, CONNECTED_CONFIG, client_config
 from g3stream.kafka.client_properties import redact_values
 from g3stream.kafka.errors import (
     NO_ANSWER_ERRORS,
@@ -21,17 +22,17 @@ from g3stream.kafka.errors import (
     Operation,
     Right,
     group_right,
-    is_refusal,
     topic_right,
     with_right,
 )
+from g3stream.kafka.offsets import committed_offsets, hidden_by, metadata_of, offset_at, offset_range
 from g3stream.log.throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
 SOURCE_CONFIG: Final[Mapping[str, str | int | bool]] = {
     **AVAILABILITY_CONFIG,
-    "enable.sparse.connections": False,  # with sparse ones, a new client waits 50 ms before its second connection
+    **CONNECTED_CONFIG,
     "enable.auto.commit": False,
     "enable.partition.eof": True,
     "auto.offset.reset": "error",
@@ -102,23 +103,16 @@ class Source:
     def offset_range(self) -> tuple[int, int]:
         """Return the first offset that the topic still has, and the one after its last."""
         try:
-            found = self._consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=self._timeout_s)
+            return offset_range(self._consumer, self._topic, seconds=self._timeout_s)
         except KafkaException as error:
             raise self._translated(error.args[0]) from None
-        if found is None:
-            raise self.unavailable()
-        return found[0], found[1]
 
     def offset_at(self, time_ms: int) -> int | None:
         """Return the offset of the first record received then or later; None if there is none yet."""
         try:
-            asked = [TopicPartition(self._topic, 0, max(0, time_ms))]
-            [found] = self._consumer.offsets_for_times(asked, timeout=self._timeout_s)
+            return offset_at(self._consumer, self._topic, time_ms, seconds=self._timeout_s)
         except KafkaException as error:
             raise self._translated(error.args[0]) from None
-        if found.error:
-            raise self._translated(found.error)
-        return found.offset if found.offset >= 0 else None
 
     def read_from(self, offset: int) -> None:
         """Read from that offset on."""
@@ -146,12 +140,10 @@ class Source:
     def committed(self) -> tuple[int, str] | None:
         """Return the group's committed offset and its metadata; None if nothing is committed."""
         try:
-            [found] = self._consumer.committed([TopicPartition(self._topic, 0)], timeout=self._timeout_s)
-            if found.error:
-                raise KafkaException(found.error)
+            [found] = committed_offsets(self._consumer, [self._topic], self._timeout_s)
         except KafkaException as error:
             raise self._translated(with_right(error.args[0], *self._group_rights())) from None
-        return (found.offset, found.metadata or "") if found.offset >= 0 else None
+        return (found.offset, metadata_of(found)) if found.offset >= 0 else None
 
     def commit(self, offset: int, metadata: str) -> None:
         """Commit the group's position, and wait until Kafka has it."""
@@ -241,12 +233,10 @@ class Source:
         return KafkaUnavailableError(f"Kafka at {self._servers}: {self._errors.describe(error)}")
 
     def _is_hidden(self) -> bool:
-        """Return whether an ACL hides the topic: librdkafka takes such a topic for one that doesn't exist."""
-        try:
-            found = self._consumer.list_topics(self._topic, timeout=self._timeout_s).topics.get(self._topic)
-        except KafkaException:
-            return False
-        return bool(found and found.error and is_refusal(found.error))
+        """Return whether an ACL hides the topic, as far as Kafka answers."""
+        with suppress(KafkaException):
+            return hidden_by(self._consumer, self._topic, seconds=self._timeout_s) is not None
+        return False
 
     def _on_error(self, error: KafkaError) -> None:
         self._errors.record(error)

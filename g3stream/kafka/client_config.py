@@ -23,6 +23,11 @@ PRODUCER_AVAILABILITY_CONFIG: Mapping[str, str | int | bool] = {
     "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
     **AVAILABILITY_CONFIG,
 }
+CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
+    # Connect to each broker as soon as it is known: with sparse connections a new client waits 50 ms before it makes
+    # its second connection.
+    "enable.sparse.connections": False,
+}
 _BROKER_SETTINGS = ("bootstrap.servers", "metadata.broker.list")
 _LIBRDKAFKA = logging.getLogger("kafka")
 # Its lines repeat at every retry, once per broker thread; this program's own lines report what matters.

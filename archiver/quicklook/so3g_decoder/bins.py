@@ -1,7 +1,7 @@
 """Sums of some channels' samples over time bins, of one Scan frame. Pure.
 
-Bins begin at multiples of their length since the epoch, so that whoever adds the sums of a bin that spans two frames
-needs nothing but its number.
+Bins begin at multiples of their length since the epoch, so that a program that adds the sums of a bin that spans two
+frames needs nothing but its number.
 """
 
 import math

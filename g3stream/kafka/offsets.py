@@ -1,4 +1,4 @@
-"""Offsets of topics, by requests of a consumer: a group's commits, a topic's range, a restart at an offset.
+"""Offsets of topics, by requests of a consumer: a group's commits, a topic's range, a time's, a restart at one.
 
 All functions raise KafkaException if Kafka doesn't answer within `seconds`.
 """
@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from g3stream.kafka.errors import is_refusal
 
 COORDINATOR_MOVES = frozenset(
     (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
@@ -50,6 +52,20 @@ def offset_range(consumer: Consumer, topic: str, partition: int = 0, *, seconds:
     if found is None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer about the offsets of {topic}"))
     return found[0], found[1]
+
+
+def offset_at(consumer: Consumer, topic: str, time_ms: int, *, seconds: float) -> int | None:
+    """Return the offset of the first record of that time (ms since 1970) or later; None if there is none."""
+    [found] = consumer.offsets_for_times([TopicPartition(topic, 0, max(0, time_ms))], timeout=seconds)
+    if found.error:
+        raise KafkaException(found.error)
+    return found.offset if found.offset >= 0 else None
+
+
+def hidden_by(consumer: Consumer, topic: str, *, seconds: float) -> KafkaError | None:
+    """Return the error if ACLs hide the topic: librdkafka reports one as unknown, whatever the reason is."""
+    found = consumer.list_topics(topic, timeout=seconds).topics.get(topic)
+    return found.error if found and found.error and is_refusal(found.error) else None
 
 
 def restart_at(consumer: Consumer, topic: str, offset: int) -> None:

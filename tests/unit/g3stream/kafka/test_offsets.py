@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from archiver.kafka.offsets import committed_offsets
+from g3stream.kafka.offsets import committed_offsets
 
 
 class Scripted:
