@@ -13,7 +13,7 @@ RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYT
 # that there are.
 ON_SECOND = unit golden integration/client faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
-.PHONY: help demo demo-ocs test test-second schema man pictures soak lint format bench bench-long dist clean
+.PHONY: help demo demo-ocs test test-second schema man pictures soak lint format bench bench-long docs dist clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,8 +33,8 @@ endif
 test-second: .venv/.ready  ## the same on the second Python: the newest here, or 3.11
 	@second=$$($(BIN)/python tests/support/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(SECOND_TESTS); }; }
 
-schema: .venv/.ready  ## regenerate docs/g3.files.schema.json from the code
-	$(BIN)/python -m archiver.core.events > docs/g3.files.schema.json
+schema: .venv/.ready  ## regenerate docs/reference/g3.files.schema.json from the code
+	$(BIN)/python -m archiver.core.events > docs/reference/g3.files.schema.json
 
 man: .venv/.ready  ## the man pages of all commands, in build/man
 	@$(BIN)/python packaging/man_pages.py build/man
@@ -62,6 +62,10 @@ bench-long: .venv/.ready  ## many streams, growth: make bench-long WIDE='--only 
 	@$(BIN)/python -m bench.wide $(WIDE)
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m bench.plots
+
+docs: .venv/.ready  ## the site of docs/, in build/site; warnings are errors
+	@$(BIN)/pip install --quiet --editable '.[docs]'
+	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site
 
 dist: .venv/.ready  ## wheel and sdist in build/dist, checked and tried
 	@$(BIN)/pip install --quiet --editable '.[dist]'

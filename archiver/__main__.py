@@ -21,7 +21,7 @@ second archive of the same streams needs another --group and another
 --data-dir; if only one of them differs, it is refused. Changed settings take
 effect with the next acquisition.
 
-Man pages, and completion of commands and flags with Tab: docs/services.md
+Man pages, and completion of commands and flags with Tab: docs/operate/systemd.md
 
 exit codes: 0 stopped by a signal; 1 can't continue, for the reason logged;
 2 wrong usage."""

@@ -1,4 +1,4 @@
-"""Plots of what bench.wide has measured, for docs/performance.md. `python -m bench.plots`"""
+"""Plots of what bench.wide has measured, for docs/understand/performance.md. `python -m bench.plots`"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Mapping[str, Any]
 _EPILOG = """\
 Needs matplotlib: pip install 'g3-recorder[bench]'. Of a part that was measured
 several times, the last measurement is drawn."""
-PICTURES = Path(__file__).parents[1] / "docs" / "performance"
+PICTURES = Path(__file__).parents[1] / "docs" / "understand" / "performance"
 _OURS = {"ingest": "C0", "archiver": "C1", "broker": "C2"}
 _MAIN, _SMALL = (6.4, 3.2), (9.0, 3.2)
 
@@ -205,7 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results", type=Path, metavar="DIR", default=RESULTS, help="read wide-*.json here (default: bench/results)"
     )
     parser.add_argument(
-        "--into", type=Path, metavar="DIR", default=PICTURES, help="write *.png here (default: docs/performance)"
+        "--into",
+        type=Path,
+        metavar="DIR",
+        default=PICTURES,
+        help="write *.png here (default: docs/understand/performance)",
     )
     options = parser.parse_args(arguments)
     try:

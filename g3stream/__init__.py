@@ -3,8 +3,8 @@
 Here belong the contract of the topics, the G3 frame format, the settings of Kafka clients, and what every service
 needs from its host. Nothing here imports ingest, archiver or the agents, or knows about spools or segment files.
 
-The public names are the client library's (client/, docs/client.md). They are imported when they are first used: those
-who need only the contract, such as the decoder beside so3g, have no Kafka client.
+The public names are the client library's (client/, docs/analyse/client.md). They are imported when they are first
+used: those who need only the contract, such as the decoder beside so3g, have no Kafka client.
 """
 
 from importlib import import_module

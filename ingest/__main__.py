@@ -40,7 +40,7 @@ leading dashes:
 A stream that fails, for example as its port is in use, is reported and
 restarted within a minute; the others are not affected.
 
-Man pages, and completion of flags with Tab: docs/services.md
+Man pages, and completion of flags with Tab: docs/operate/systemd.md
 
 exit codes: 0 stopped on request; 1 failed, the log says why, or with --streams
 one of the streams had failed when it was stopped; 2 wrong usage."""

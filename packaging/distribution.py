@@ -70,7 +70,7 @@ def _check_wheel(wheel: Path, tracked: Set[str]) -> None:
     needed = {name for name in tracked if name.startswith("packaging/systemd/")} | {
         "compose/monitoring/alerts.yml",
         "compose/monitoring/grafana/dashboards/g3-recorder.json",
-        "docs/g3.files.schema.json",
+        "docs/reference/g3.files.schema.json",
     }
     if missing := needed - installed:
         raise _WrongError(f"the wheel's {_SHARED} lacks {sorted(missing)}")

@@ -37,7 +37,7 @@ def check_disk(location: Location, name: str) -> None:
         with location.data() as data, location.private() as private:
             if on_other_mounts(private.fd, data.fd):
                 what = f"the private directory {location.private_dir}" if location.private_dir else PRIVATE_DIRECTORY
-                why = f"{what} is on another mount: files can't be moved out of it (docs/services.md)"
+                why = f"{what} is on another mount: files can't be moved out of it (docs/operate/systemd.md)"
                 raise OSError(errno.EXDEV, why)
             _remove(private, name)
             try:

@@ -1,6 +1,6 @@
 """The JSON of what was recorded, as `archiver files --json` and the page give it. Pure.
 
-The names are public: `archiver files --help` and docs/web.md document them.
+The names are public: `archiver files --help` and docs/operate/page.md document them.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The catalog's schema: tables as programs need them, and views of them for people. docs/catalog.md describes both.
+"""The catalog's schema: tables as programs need them, and views of them for people; docs/analyse/catalog.md.
 
 A program that changes anything here increases SCHEMA_VERSION: a catalog of another version is made again from
 g3.files. The views say times in ISO 8601 (UTC), and the night of something is the date of the noon before it (UTC).

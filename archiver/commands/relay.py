@@ -10,7 +10,7 @@ but Scan and Timepoint, then every frame, byte for byte. It is disconnected when
 the sender's connection ends. A client that is too slow is disconnected, never
 skipped: its frames would be more than --buffer, which all clients share, or it
 has accepted nothing for 30 s. No client holds up another. All of it, and how to
-chain a second site: docs/relay.md.
+chain a second site: docs/operate/relay.md.
 
 With --since each client gets all from that time on, at its own pace, and then
 what comes; and isn't disconnected when the sender's connection ends.

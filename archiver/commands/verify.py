@@ -20,7 +20,7 @@ is left for the next time. Every file is read once:
 
 With --against-topic, also: each frame that the topics still have is in exactly
 one file, byte for byte. Frames that --name-format session leaves out, because
-they were sent again (docs/names.md), need be in none, and are counted.
+they were sent again (docs/analyse/names.md), need be in none, and are counted.
 
 examples:
   archiver verify --data-dir /data

@@ -27,10 +27,10 @@ def recording_options(add_option: Callable[..., object]) -> None:
     what = "the Kafka consumer group of this archive"
     add_option("--group", type=group, default="archiver", metavar="NAME", help=what)
     what = "run this command, or post to this URL, for each event (file, loss, salvaged, retired) until it succeeds; "
-    what += "recording doesn't wait for it: docs/on-file.md"
+    what += "recording doesn't wait for it: docs/operate/on-file.md"
     add_option("--on-file", type=on_file, metavar="COMMAND|URL", help=what)
     what = "register each finished file in this database of socs' SupRsync agent, which copies it, and report up to "
-    what += "when the archive is final: docs/suprsync.md; has the MD5 of files computed as they are written"
+    what += "when the archive is final: docs/operate/suprsync.md; has the MD5 of files computed as they are written"
     add_option("--suprsync-db", type=suprsync_db, metavar="FILE", help=what)
     what = "the --archive-name of that agent"
     add_option("--suprsync-archive-name", type=group, default="timestreams", metavar="NAME", help=what)

@@ -1,7 +1,7 @@
 """The events on the topic g3.files: a file is finished, salvaged, retired or adopted, or records were lost.
 
-docs/g3.files.md describes them for people, docs/g3.files.schema.json for programs. The texts of the latter are the
-docstrings and descriptions here; after a change of them run `make schema`.
+docs/reference/g3.files.md describes them for people, docs/reference/g3.files.schema.json for programs. The texts of
+the latter are the docstrings and descriptions here; after a change of them run `make schema`.
 """
 
 import hashlib

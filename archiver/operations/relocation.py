@@ -147,7 +147,7 @@ def _move(here: Location, target: Location) -> None:
 def _other_mount(path: Path) -> str:
     return (
         f"it is on another file system or mount than {path}, which can't be renamed to it. Choose one on the same; "
-        "a service or a container must see both below one mounted directory (docs/services.md)"
+        "a service or a container must see both below one mounted directory (docs/operate/systemd.md)"
     )
 
 

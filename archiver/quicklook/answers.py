@@ -1,4 +1,4 @@
-"""The JSON of a stream's look, in version 1; docs/quicklook.md documents it. Pure."""
+"""The JSON of a stream's look, in version 1; docs/operate/quicklook.md documents it. Pure."""
 
 from collections.abc import Sequence
 from typing import Final

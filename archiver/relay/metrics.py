@@ -60,7 +60,7 @@ def metrics(status: RelayStatus) -> bytes:
         text = "Frames that weren't sent to a client because of --max-rate."
         view.counter("left_out_frames_total", text, server.left_out)
         for reason, count in server.disconnections.items():
-            text = "Clients that were disconnected, by reason (docs/relay.md)."
+            text = "Clients that were disconnected, by reason (docs/operate/relay.md)."
             view.labelled(reason=reason.value).counter("disconnections_total", text, count)
     return shown.render()
 

@@ -1,4 +1,4 @@
-"""The JSON of the page's URLs, version 1; docs/web.md documents it. Pure."""
+"""The JSON of the page's URLs, version 1; docs/operate/page.md documents it. Pure."""
 
 from typing import Any, Final
 

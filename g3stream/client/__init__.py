@@ -1,4 +1,4 @@
-"""The client library: live frames, and the files that were recorded, for any program; docs/client.md tells how.
+"""The client library: live frames, and the files that were recorded, for any program; docs/analyse/client.md.
 
 `g3stream` has these names too: `g3stream.frames(…)`.
 """

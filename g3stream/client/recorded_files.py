@@ -1,4 +1,4 @@
-"""The files that were recorded, from their events on g3.files (docs/g3.files.md)."""
+"""The files that were recorded, from their events on g3.files (docs/reference/g3.files.md)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Kafka's errors: what an outage, a missing right or a missing topic looks like, and its cause in words. Pure.
 
 A client's `error_cb` receives more about the cause of an outage than the failed request. Brokers report only that
-something was not authorized: which right is missing, and on what, is known where the request is made; docs/kafka.md
-lists all rights.
+something was not authorized: which right is missing, and on what, is known where the request is made;
+docs/operate/kafka-rights.md lists all rights.
 """
 
 from collections.abc import Iterator

@@ -20,7 +20,7 @@ def completion_option(flags: EnvArgumentParser, whole: Callable[[], EnvArgumentP
         choices=SHELLS,
         metavar="SHELL",
         default=argparse.SUPPRESS,
-        help=f"print what makes a shell ({', '.join(SHELLS)}) complete this command: docs/services.md",
+        help=f"print what makes a shell ({', '.join(SHELLS)}) complete this command: docs/operate/systemd.md",
     )
 
 

@@ -6,7 +6,7 @@ same Java as the broker of `testbed.kafka`.
     with Mirror(Path("/tmp/mirror"), "localhost:9092", "localhost:9093") as mirror:
         ...
 
-or `python -m testbed.kafka.mirror_maker` in a separate terminal. For production, see docs/second-site.md.
+or `python -m testbed.kafka.mirror_maker` in a separate terminal. For production, see docs/operate/second-site.md.
 """
 
 import argparse
@@ -134,7 +134,7 @@ A second archive on a laptop, each line in its own terminal:
   archiver --data-dir ./site --bootstrap-servers localhost:9092
   archiver --data-dir ./home --bootstrap-servers localhost:9093
 Stop the archivers: then `diff -r -x .archiver site home` prints nothing. See
-docs/second-site.md for details and the settings for production.""",
+docs/operate/second-site.md for details and the settings for production.""",
     )
     parser.add_argument("--from", dest="source", required=True, metavar="HOST:PORT", help="the cluster to read")
     parser.add_argument("--to", dest="target", required=True, metavar="HOST:PORT", help="the cluster to write")

@@ -40,7 +40,7 @@ MAX_EXPOSURE = 1.5
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root directory with our units installed as in docs/services.md, and the system's own units."""
+    """A root directory with our units installed as in docs/operate/systemd.md, and the system's own units."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze")
     (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)

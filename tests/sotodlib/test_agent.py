@@ -1,4 +1,4 @@
-"""The site file's block in docs/simons-observatory.md: what such an agent records is found and read by sotodlib."""
+"""The site file of docs/operate/simons-observatory.md: what such an agent records is found and read by sotodlib."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 
-_DOCS = Path(__file__).parents[2] / "docs" / "simons-observatory.md"
+_DOCS = Path(__file__).parents[2] / "docs" / "operate" / "simons-observatory.md"
 
 
 def documented() -> list[list[str]]:

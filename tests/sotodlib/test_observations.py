@@ -15,10 +15,10 @@ from tests.support.processes import Recorder, eventually
 pytestmark = pytest.mark.timeout(600)  # of which sotodlib's installation takes two minutes, once
 
 OBSERVATORY = ("--name-format", "session", "--carry", "Observation", "--carry", "Wiring")
-"""What docs/simons-observatory.md says that such a site sets, of what says how files are named."""
+"""What docs/operate/simons-observatory.md says that such a site sets, of what says how files are named."""
 
 
-_DOCS = Path(__file__).parents[2] / "docs" / "simons-observatory.md"
+_DOCS = Path(__file__).parents[2] / "docs" / "operate" / "simons-observatory.md"
 
 
 def test_the_docs_say_what_is_shown_here() -> None:
@@ -85,7 +85,7 @@ def test_a_session_through_many_faults_is_one_ended_observation(
 def test_the_files_pass_through_suprsync(
     recorder: Recorder, analysis: Analysis, clean: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """The archiver registers them (docs/suprsync.md); of the copies on the other side all is as of the archive."""
+    """The archiver registers them (docs/operate/suprsync.md); of the copies on the other side all is as in it."""
     pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
     from tests.socs.transfer import rows
 

@@ -1,4 +1,4 @@
-"""The table of warnings and errors in docs/monitoring.md has a row for each one that the product can log."""
+"""The table of warnings and errors in docs/operate/monitoring.md has a row for each one that the product can log."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def logged() -> dict[str, str]:
 
 def documented() -> list[str]:
     """Return the first column of the tables."""
-    text = (ROOT / "docs" / "monitoring.md").read_text()
+    text = (ROOT / "docs" / "operate" / "monitoring.md").read_text()
     section = text.split(f"\n{HEADING}\n")[1].split("\n## ")[0]
     cells = (re.match(r"\| (`{1,2}) ?(.+?) ?\1 \| .+ \| .+ \|$", row) for row in section.splitlines())
     return [cell[2] for cell in cells if cell]

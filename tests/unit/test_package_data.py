@@ -34,7 +34,7 @@ def test_what_is_installed_in_share_has_the_paths_that_the_documentation_names()
             assert {f"share/g3-recorder/{path.parent.relative_to(ROOT)}" for path in found} == {directory}
     found = matches(ROOT, [pattern for patterns in shared.values() for pattern in patterns])
     assert {path for path in (ROOT / "packaging" / "systemd").rglob("*") if path.is_file()} <= found
-    assert ROOT / "docs" / "g3.files.schema.json" in found
+    assert ROOT / "docs" / "reference" / "g3.files.schema.json" in found
     assert ROOT / "compose" / "monitoring" / "alerts.yml" in found
     assert ROOT / "compose" / "monitoring" / "grafana" / "dashboards" / "g3-recorder.json" in found
 

@@ -1,7 +1,7 @@
 """Pictures of the page, of a night that is recorded for them: `python -m tests.web.screenshots DIRECTORY`.
 
 Each kind of page, dark and light, on a wall and on a phone. It takes a minute or two. `--docs` makes those that
-docs/web.md shows.
+docs/operate/page.md shows.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> int:
     """Make the pictures; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.web.screenshots", description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="where the pictures are written")
-    parser.add_argument("--docs", action="store_true", help="only those of docs/web.md, compressed")
+    parser.add_argument("--docs", action="store_true", help="only those of docs/operate/page.md, compressed")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="g3-screenshots-") as scratch, Broker(Path(scratch, "kafka")) as broker:

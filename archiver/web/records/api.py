@@ -1,4 +1,4 @@
-"""The JSON of what was recorded, version 1, with the names of `archiver files --json`; docs/web.md. Pure."""
+"""The JSON of what was recorded, version 1, with the names of `archiver files --json`; docs/operate/page.md. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date

@@ -1,5 +1,5 @@
 """Data directories on other file systems: NFS' locks, no hard links, calls that aren't there. By shims, so that every
-machine can run this; docs/reliability.md says what was seen on the real ones."""
+machine can run this; docs/understand/reliability.md says what was seen on the real ones."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A broker with ACLs: the whole recorder with only the rights that docs/kafka.md lists."""
+"""A broker with ACLs: the whole recorder with only the rights that docs/operate/kafka-rights.md lists."""
 
 import os
 import re
@@ -79,7 +79,7 @@ LEAST: dict[str, set[Right]] = {
     "close": {(PREFIX, FRAMES, "Read"), (PREFIX, FRAMES, "Write")},
     "quarantine": {(PREFIX, FRAMES, operation) for operation in ("Create", "Read", "Write")},
 }
-"""Rights by program or command, as in docs/kafka.md."""
+"""Rights by program or command, as in docs/operate/kafka-rights.md."""
 
 
 @dataclass(frozen=True, slots=True)

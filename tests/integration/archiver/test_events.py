@@ -17,7 +17,9 @@ from tests.support.processes import RawSender, Recorder, eventually, flow, scan
 
 ROOT = Path(__file__).parents[3]
 STOPPED_AT = str(ROOT / "tests" / "support" / "injection" / "stopped_at.py")
-SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "g3.files.schema.json").read_text()))
+SCHEMA = jsonschema.Draft202012Validator(
+    json.loads((ROOT / "docs" / "reference" / "g3.files.schema.json").read_text())
+)
 
 
 def events(recorder: Recorder) -> list[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The examples of docs/client.md, each as a program of its own."""
+"""The examples of docs/analyse/client.md, each as a program of its own."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.processes import RawSender, Recorder, eventually, flow, scan
 
-PAGE = Path(__file__).parents[3] / "docs" / "client.md"
+PAGE = Path(__file__).parents[3] / "docs" / "analyse" / "client.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 A_LINE = r"[^\n]+\n"
 PRINTED = [

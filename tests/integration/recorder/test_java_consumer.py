@@ -1,4 +1,4 @@
-"""The consumer in Java of docs/g3.frames.md reads what SequenceTracker does, of all that a topic may contain."""
+"""The Java consumer of docs/reference/g3.frames.md reads what SequenceTracker does, of all that a topic may have."""
 
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from testbed.kafka.distribution import Installation, installation
 from testbed.server import ServerError
 from tests.support.processes import SECONDS, Recorder, flow, frame, frame_by_hand, scan
 
-SOURCE = Path(__file__).parents[3] / "docs" / "examples" / "G3Frames.java"
+SOURCE = Path(__file__).parents[3] / "docs" / "reference" / "examples" / "G3Frames.java"
 BIG = 2_500_000
 """Bytes of data that take three chunks."""
 

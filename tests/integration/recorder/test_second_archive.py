@@ -46,7 +46,7 @@ from tests.support.processes import (
 )
 
 SETTINGS = ("--time-per-file", "0.5", "--gap", "2")
-PAGE = Path(__file__).parents[3] / "docs" / "second-site.md"
+PAGE = Path(__file__).parents[3] / "docs" / "operate" / "second-site.md"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 PASSWORD = "only-in-this-test"  # noqa: S105  # of a broker that lives for some seconds
 

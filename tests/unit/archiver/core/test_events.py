@@ -31,7 +31,7 @@ from archiver.core.segmentation import Settings
 from tests.unit.archiver.core.test_catalog import FIRST, SALVAGED, adopted, finished, lost, retired
 from tests.unit.archiver.core.test_checkpoint import AS_TYPES_ALLOW, largest
 
-SCHEMA = Path(__file__).parents[4] / "docs" / "g3.files.schema.json"
+SCHEMA = Path(__file__).parents[4] / "docs" / "reference" / "g3.files.schema.json"
 OTHERWISE = Settings(1, 1, NameFormat.CTIME, (87, 79, 83))
 EVENTS = [
     pytest.param(finished(0), id="file"),
@@ -59,7 +59,7 @@ def validator() -> Any:
 
 def test_the_committed_schema_is_that_of_the_classes(validator: Any) -> None:
     assert SCHEMA.read_text() == json.dumps(schema(), indent=1) + "\n", (
-        "python -m archiver.core.events > docs/g3.files.schema.json"
+        "python -m archiver.core.events > docs/reference/g3.files.schema.json"
     )
     validator.check_schema(validator.schema)
     assert "\\Z" not in SCHEMA.read_text(), "other languages' patterns don't know it"

@@ -1,4 +1,4 @@
-"""docs/g3.frames.md, the contract for readers in any language, says what ours do: its tables and its examples."""
+"""docs/reference/g3.frames.md, the contract for readers in any language: its tables and examples are as ours are."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from g3stream.frame_format.reader import read_frame
 from g3stream.frame_format.scalars import integer
 from tests.support.processes import frame
 
-PAGE = (Path(__file__).parents[4] / "docs" / "g3.frames.md").read_text()
+PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "g3.frames.md").read_text()
 
 
 def blocks(language: str) -> str:

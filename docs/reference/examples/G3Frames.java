@@ -13,7 +13,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
- * Prints a line for each frame of a stream, and follows it: a consumer by docs/g3.frames.md alone, for Java 17.
+ * Prints a line for each frame of a stream, and follows it: a consumer by docs/reference/g3.frames.md alone, for Java 17.
  * java -cp 'kafka/libs/*' G3Frames.java client.properties crate1slot2 [minutes back; without: from the first record]
  */
 public class G3Frames {

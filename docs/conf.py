@@ -1,0 +1,37 @@
+"""The site's settings for Sphinx: `make docs` builds it in build/site, with each warning an error."""
+
+from importlib import metadata
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+project = "g3-recorder"
+author = "the g3-recorder developers"
+copyright = "the g3-recorder developers"  # noqa: A001 - Sphinx's name
+release = metadata.version("g3-recorder")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinxarg.ext"]
+nitpicky = True
+# Names in signatures that have no page of their own here.
+nitpick_ignore_regex = [("py:.*", r".*")]
+
+# Headings have the anchors that Git hosts give them, so links work there, too.
+myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_block", "colon_fence", "deflist"]
+
+html_theme = "furo"
+html_title = f"g3-recorder {release}"
+html_static_path: list[str] = []
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+# A reader without a network has all of the site.
+html_copy_source = False
+
+# `make docs` checks the links within the site; `make docs-links` those to elsewhere, where there is an Internet.
+linkcheck_timeout = 20
+
+
+def setup(app: Sphinx) -> None:
+    """Add the languages of code blocks that a test tells apart, and that nothing highlights."""
+    for language in ("digest", "hex", "invalid", "messages"):
+        app.add_lexer(language, TextLexer)
