@@ -1,4 +1,4 @@
-"""The archiver's metrics for Prometheus, and its health; docs/operate/monitoring.md explains them.
+"""The archiver's metrics for Prometheus, and its health; docs/reference/metrics.md explains them.
 
 Values are collected at each request: nothing is counted here.
 """

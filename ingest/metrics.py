@@ -1,4 +1,4 @@
-"""The metrics of ingest for Prometheus, and its problems for /healthz; explained in docs/operate/monitoring.md.
+"""The metrics of ingest for Prometheus, and its problems for /healthz; explained in docs/reference/metrics.md.
 
 They are made from the streams' status at each request; nothing is counted here.
 """

@@ -38,12 +38,9 @@ def test_each_alert_is_tested_both_ways_and_refers_to_the_handbook(alert: str) -
     assert len(said) > len(silent), "it never fires"
 
     rule = RULES[RULES.index(f"- alert: {alert}\n") :].partition("\n\n")[0]
-    url = f"{{{{ $externalLabels.g3_repository }}}}docs/operate/monitoring.md#{alert.lower()}"
+    url = f"{{{{ $externalLabels.g3_repository }}}}docs/operate/alerts.md#{alert.lower()}"
     assert f'runbook_url: "{url}"\n' in f"{rule}\n"
 
 
 def test_the_handbook_explains_each_alert_and_no_other() -> None:
-    assert (
-        re.findall(r"^### (G3\w+)$", (ROOT / "docs" / "operate" / "monitoring.md").read_text(), re.MULTILINE)
-        == ALERTS
-    )
+    assert re.findall(r"^### (G3\w+)$", (ROOT / "docs" / "operate" / "alerts.md").read_text(), re.MULTILINE) == ALERTS

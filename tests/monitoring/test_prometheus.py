@@ -87,7 +87,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(scene: Scene) -> None:
 
 
 def test_every_metric_is_explained(scene: Scene) -> None:
-    explained = (MONITORING.parents[1] / "docs" / "operate" / "monitoring.md").read_text()
+    explained = (MONITORING.parents[1] / "docs" / "reference" / "metrics.md").read_text()
     for job in scene.ports:
         named = re.findall(rf"^# TYPE g3_{job}_(\w+)", scene.metrics(job), re.MULTILINE)
         assert len(named) > 12
@@ -196,7 +196,7 @@ def test_a_dead_ingest_stays_visible(prometheus: int, scene: Scene) -> None:
     where = f"{HOST}:{scene.victim_port}"
     assert alert["annotations"]["summary"] == f"ingest of stream {scene.victim} at {where} is down"
     [base] = re.findall(r"g3_repository: (http\S+/)$", (MONITORING / "prometheus.yml").read_text(), re.MULTILINE)
-    assert alert["annotations"]["runbook_url"] == f"{base}docs/operate/monitoring.md#g3down"
+    assert alert["annotations"]["runbook_url"] == f"{base}docs/operate/alerts.md#g3down"
 
 
 def test_a_sender_that_is_gone_is_an_alert_and_nothing_else_is(prometheus: int, scene: Scene) -> None:

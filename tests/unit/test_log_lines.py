@@ -1,4 +1,4 @@
-"""The table of warnings and errors in docs/operate/monitoring.md has a row for each one that the product can log."""
+"""The tables of warnings and errors in docs/operate/log.md have a row for each one that the product can log."""
 
 import ast
 import re
@@ -8,7 +8,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("g3stream", "ingest", "archiver", "g3_agents")
 METHODS = frozenset({"warning", "error", "exception", "critical", "log"})
-HEADING = "## The log's warnings and errors"
 
 
 def logged() -> dict[str, str]:
@@ -24,9 +23,8 @@ def logged() -> dict[str, str]:
 
 def documented() -> list[str]:
     """Return the first column of the tables."""
-    text = (ROOT / "docs" / "operate" / "monitoring.md").read_text()
-    section = text.split(f"\n{HEADING}\n")[1].split("\n## ")[0]
-    cells = (re.match(r"\| (`{1,2}) ?(.+?) ?\1 \| .+ \| .+ \|$", row) for row in section.splitlines())
+    text = (ROOT / "docs" / "operate" / "log.md").read_text()
+    cells = (re.match(r"\| (`{1,2}) ?(.+?) ?\1 \| .+ \| .+ \|$", row) for row in text.splitlines())
     return [cell[2] for cell in cells if cell]
 
 
