@@ -7,6 +7,9 @@ SOAK ?= 5m
 # Processes that run tests. Most tests wait most of the time: with 3 processes two cores are idle for half of it. 0: only
 # pytest itself.
 WORKERS ?= 5
+# A Python that may write no bytecode compiles a program's modules at each of thousands of starts, and the tests' own in
+# each process.
+unexport PYTHONDONTWRITEBYTECODE
 RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 # Tests that run on the second Python, too: not those that don't depend on Python, such as most faults; of those of real
 # programs, the client library's and bad input's. With the commands' and the agents' they took 5 to 8 of the 30 minutes

@@ -1,6 +1,6 @@
 """Bring the catalog of an archive (--group) up to date from the topic g3.files:
 a SQLite file of its files, acquisitions, sessions, observations and losses,
-with views for people. docs/analyse/catalog.md describes it, with example queries.
+with views for people. docs/analyse/catalog.md describes it, with examples.
 
 It is made if it is missing, and again if it is damaged, or if g3.files is no
 longer the same topic. It is never a source of truth: delete it at any time.

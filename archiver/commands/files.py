@@ -1,7 +1,7 @@
 """List what an archive (--group) has recorded, from the topic g3.files: the data
 directory needn't be on this host. If it is, --data-dir shows absolute paths,
-and makes this fast: a catalog is kept there (docs/analyse/catalog.md) that only has to
-be brought up to date, and that answers while Kafka can't be read.
+and makes this fast: a catalog (docs/analyse/catalog.md) is kept there that only
+has to be brought up to date, and that answers while Kafka can't be read.
 
 Acquisitions are listed by time, the latest last, next to the prompt; those of
 all streams together. Below each are its files:
