@@ -1,0 +1,30 @@
+"""Commands that pages show and that can't be executed beside each other here: which test executes each."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Commands that a test elsewhere executes.
+
+    command: a regular expression for a whole command, in one line, or for a program's first line. test:
+    `path::function`, or `path` for all of its tests, or `Makefile::target` for what CI runs. words: what must stand
+    in that file's source. page: only on this page, or on all.
+    """
+
+    command: str
+    test: str
+    words: Sequence[str]
+    page: str = ""
+
+
+TABLE: Final[Sequence[Elsewhere]] = ()
+
+
+def where_executed(command: str, page: str) -> Elsewhere | None:
+    """Return what executes a command elsewhere; None: it is executed here."""
+    line = re.sub(r"\\\n\s*", " ", command).strip().split("\n")[0]
+    return next((it for it in TABLE if it.page in ("", page) and re.fullmatch(it.command, line)), None)

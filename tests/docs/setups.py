@@ -1,0 +1,76 @@
+"""What is there before a page's first command."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from testbed.kafka.broker import Broker
+from tests.docs.night import night
+from tests.docs.site import PORT, Site
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """A set-up: the block of `prepare` lasts while its pages are executed. shared: by all pages that have it."""
+
+    prepare: Callable[[Site], AbstractContextManager[None]]
+    shared: bool = False
+
+
+@contextmanager
+def _nothing(site: Site) -> Iterator[None]:
+    assert site
+    yield
+
+
+@contextmanager
+def _broker(site: Site) -> Iterator[None]:
+    with Broker(site.root / "kafka", PORT):
+        yield
+
+
+NOTHING: Final = SetUp(_nothing, shared=True)
+"""No broker: for a page that starts its own at port 9092, or needs none."""
+EMPTY: Final = SetUp(_broker)
+"""A broker with nothing on it."""
+NIGHT: Final = SetUp(night, shared=True)
+"""The night of night.py is in Kafka and in /data; no program of ours runs. Its pages only look."""
+A_NIGHT_TO_CHANGE: Final = SetUp(night)
+"""The same, for a page alone."""
+
+SET_UPS: Final[Mapping[str, SetUp]] = {
+    "docs/analyse/catalog.md": NIGHT,
+    "docs/analyse/client.md": NIGHT,
+}
+"""Each page's set-up, by its path in the repository; EMPTY if it isn't here."""
+
+
+def set_up_of(page: str) -> SetUp:
+    """Return a page's set-up."""
+    return SET_UPS.get(page, EMPTY)
+
+
+NOT_CONVERTED: Final = {
+    "README.md",
+    "docs/analyse/catalog.md",
+    "docs/analyse/names.md",
+    "docs/operate/containers.md",
+    "docs/operate/kafka-rights.md",
+    "docs/operate/monitoring.md",
+    "docs/operate/on-file.md",
+    "docs/operate/page.md",
+    "docs/operate/quicklook.md",
+    "docs/operate/relay.md",
+    "docs/operate/second-site.md",
+    "docs/operate/simons-observatory.md",
+    "docs/operate/suprsync.md",
+    "docs/operate/systemd.md",
+    "docs/reference/agents/index.rst",
+    "docs/reference/agents/smurf_recorder.rst",
+    "docs/reference/g3.files.md",
+    "docs/reference/g3.frames.md",
+    "docs/understand/performance.md",
+    "docs/understand/reliability.md",
+}
+"""Pages whose commands aren't executed yet. When you convert one, remove its line."""
