@@ -55,6 +55,7 @@ NOT_CONVERTED: Final = {
     "README.md",
     "docs/analyse/catalog.md",
     "docs/analyse/names.md",
+    "docs/operate/alerts.md",
     "docs/operate/containers.md",
     "docs/operate/kafka-rights.md",
     "docs/operate/monitoring.md",
