@@ -1,6 +1,7 @@
 # The whole project from three commands; `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL = $(PYTHON) packaging/environment.py
 
 .DEFAULT_GOAL := help
 SOAK ?= 5m
@@ -21,7 +22,7 @@ SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-demo: .venv/.ready  ## a night in half a minute, and a check of its files
+demo: .venv/.demo  ## a night in half a minute, and a check of its files
 	@$(BIN)/python -m testbed.demo
 
 demo-ocs: .venv/.ready  ## the same as OCS agents, with crossbar and ocs-client-cli
@@ -63,22 +64,25 @@ bench: .venv/.ready  ## speed, latency, CPU, memory: make bench BENCH='--only bo
 
 bench-long: .venv/.ready  ## many streams, growth: make bench-long WIDE='--only group'
 	@$(BIN)/python -m bench.wide $(WIDE)
-	@$(BIN)/pip install --quiet --editable '.[bench]'
+	@$(INSTALL) bench
 	@$(BIN)/python -m bench.plots
 
 docs: .venv/.ready  ## the site of docs/, in build/site; warnings are errors
-	@$(BIN)/pip install --quiet --editable '.[docs]'
+	@$(INSTALL) docs
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site
 
 dist: .venv/.ready  ## wheel and sdist in build/dist, checked and tried
-	@$(BIN)/pip install --quiet --editable '.[dist]'
+	@$(INSTALL) dist
 	@$(BIN)/python packaging/distribution.py build/dist
 
 clean:  ## remove the environments and everything generated
-	rm -rf .venv .venv-second .kafka build data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-second .kafka build demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-.venv/.ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[demo,ocs,socs,web,test,browser,lint]'
-	touch $@
+# What the demo needs, in seconds; and what everything else needs, in minutes.
+.venv/.demo: pyproject.toml
+	@$(INSTALL) demo
+	@touch $@
+
+.venv/.ready: pyproject.toml | .venv/.demo
+	@$(INSTALL) demo,ocs,socs,web,test,browser,lint
+	@touch $@

@@ -20,7 +20,7 @@ Run = Mapping[str, Any]
 """A run as in the file."""
 
 _EPILOG = """\
-Needs matplotlib: pip install 'g3-recorder[bench]'. Of a part that was measured
+Needs matplotlib: pip install '.[bench]'. Of a part that was measured
 several times, the last measurement is drawn."""
 PICTURES = Path(__file__).parents[1] / "docs" / "understand" / "performance"
 _OURS = {"ingest": "C0", "archiver": "C1", "broker": "C2"}
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import matplotlib as mpl  # imported only here, so that --help works without it
     except ImportError:
-        print("error: matplotlib is missing: pip install 'g3-recorder[bench]'", file=sys.stderr)
+        print("error: matplotlib is missing: pip install '.[bench]'", file=sys.stderr)
         return 1
     mpl.rcParams.update({"font.size": 8, "axes.titlesize": 9})
     runs = latest(options.results)

@@ -10,7 +10,7 @@ optional, and nothing else notices if it is down.
 
 Scan frames are decoded by so3g, in a process of its own, as it has an spt3g
 that can't be loaded beside ours: by this Python, if so3g is installed for it
-(pip install 'g3-recorder[quicklook]'), or by --python.
+(g3-recorder's extra [quicklook]), or by --python.
 
 examples:
   archiver quicklook                        http://127.0.0.1:8781/
@@ -75,7 +75,7 @@ def _check(options: argparse.Namespace) -> None:
     if not options.python:
         options.python = sys.executable
         if find_spec("so3g") is None:
-            how = "pip install 'g3-recorder[quicklook]', or name a Python that has it: --python"
+            how = "install g3-recorder's extra [quicklook], or name a Python that has it: --python"
             options.parser.error(f"quick look needs so3g: {how}")
     elif not (path := which(options.python)) or not os.access(path, os.X_OK):
         options.parser.error(f"argument --python: {options.python} isn't found, or not executable")

@@ -66,6 +66,6 @@ def _check(options: argparse.Namespace) -> None:
     if options.json and options.dump:
         options.parser.error("not together: --json and --dump")
     if options.dump and find_spec("spt3g") is None:
-        options.parser.error("--dump needs spt3g: pip install 'g3-recorder[spt3g]'")
+        options.parser.error("--dump needs spt3g: install g3-recorder's extra [spt3g]")
     if options.since is None and options.frames is None:
         options.frames = 10

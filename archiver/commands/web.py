@@ -76,5 +76,5 @@ def quicklook_url(text: str) -> ClientEndpoint:
 def _check(options: argparse.Namespace) -> None:
     """Exit as wrong usage if the extra `web` isn't installed, or the catalog can't be where it is to be."""
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        options.parser.error(f"the page needs {', '.join(missing)}: pip install 'g3-recorder[web]'")
+        options.parser.error(f"the page needs {', '.join(missing)}: install g3-recorder's extra [web]")
     catalog_path(options)

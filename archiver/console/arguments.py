@@ -227,7 +227,7 @@ def suprsync_db(text: str) -> Path:
     try:
         import_module("socs.db.suprsync")
     except (ImportError, AttributeError) as error:
-        why = f"it needs the package socs ({error}): pip install 'g3-recorder[socs]'"
+        why = f"it needs the package socs ({error}): install g3-recorder's extra [socs]"
         raise argparse.ArgumentTypeError(why) from None
     if not text:
         raise argparse.ArgumentTypeError("it is empty: give the path of the SupRsync agent's database")

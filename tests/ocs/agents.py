@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-ocs = pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install 'g3-recorder[ocs]'")
+ocs = pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install '.[ocs]'")
 
 from ocs.client_http import ControlClient  # noqa: E402  # after the skip
 from ocs.ocs_client import OCSClient  # noqa: E402

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install 'g3-recorder[ocs]'")
+pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install '.[ocs]'")
 
 from archiver.core.paths import NameFormat
 from archiver.service import settings

@@ -12,7 +12,7 @@ from testbed.smurf.simulator import Simulator
 from tests.ocs.agents import Observatory, data
 from tests.support.processes import eventually
 
-pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
 
 from socs.db.suprsync import SupRsyncFilesManager  # after the skip
 

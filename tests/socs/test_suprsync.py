@@ -13,7 +13,7 @@ from testbed.child_process import free_port
 from tests.support.archives import FileEvents, Source, quick_session
 from tests.support.processes import Program, Recorder, eventually, get
 
-pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
 
 from tests.socs.transfer import locked, rows  # after the skip
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests.unit.archiver.core.test_catalog import SALVAGED, finished, lost
 
-pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
 
 from socs.db.suprsync import SupRsyncFilesManager, TimecodeDir  # after the skip
 

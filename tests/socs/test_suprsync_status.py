@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
 
 from archiver.suprsync.finalized_until import FinalizedUntil
 from archiver.suprsync.registration import SupRsyncStatus

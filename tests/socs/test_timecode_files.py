@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
 
 from socs.db.suprsync import SupRsyncFile, SupRsyncFilesManager, TimecodeDir  # after the skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
 
 from socs.db.suprsync import SupRsyncFile, SupRsyncFilesManager  # after the skip
 from sqlalchemy.exc import OperationalError

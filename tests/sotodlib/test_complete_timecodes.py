@@ -6,7 +6,7 @@ from tests.sotodlib.analysis import ARCHIVE, Analysis
 from tests.support.archives import Source
 from tests.support.processes import Recorder, eventually
 
-pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
 
 from tests.socs.transfer import rows  # after the skip
 

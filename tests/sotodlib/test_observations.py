@@ -86,7 +86,7 @@ def test_the_files_pass_through_suprsync(
     recorder: Recorder, analysis: Analysis, clean: tuple[str, ...], tmp_path: Path
 ) -> None:
     """The archiver registers them (docs/operate/suprsync.md); of the copies on the other side all is as in it."""
-    pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+    pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
     from tests.socs.transfer import rows
 
     recorder.create_topic()

@@ -214,4 +214,4 @@ def test_a_database_of_suprsync_without_its_package_is_wrong_usage(
     monkeypatch.setitem(sys.modules, "socs.db.suprsync", None)  # as if it weren't installed
     with pytest.raises(SystemExit, match="2"):
         archiver_parser().parse_args(["--data-dir", "/data", "--suprsync-db", "suprsync.db"])
-    assert "pip install 'g3-recorder[socs]'" in capsys.readouterr().err
+    assert "extra [socs]" in capsys.readouterr().err

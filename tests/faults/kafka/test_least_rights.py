@@ -329,7 +329,7 @@ def test_a_right_that_a_hand_over_lacks_is_named_and_all_is_handed_over_once_it_
 
 
 def test_files_are_registered_and_reported_as_final_with_the_least_rights(site: Site, tmp_path: Path) -> None:
-    pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+    pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
     site.allow_least("ingest", "archiver", "archiver --suprsync-db")
     hand_over = ("--suprsync-db", str(tmp_path / "suprsync.db"))
     with RawSender() as sender:

@@ -107,6 +107,16 @@ def test_a_directory_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine").exists()
 
 
+def test_what_no_demo_has_made_is_left_alone(tmp_path: Path) -> None:
+    mine, earlier = tmp_path / "demo" / "mine", tmp_path / "demo" / "logs"
+    for directory in (mine, earlier):
+        directory.mkdir(parents=True)
+    done = subprocess.run(_COMMAND, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: demo/mine isn't a demo's: move it, or use --directory\n")
+    assert mine.exists()
+    assert earlier.exists()
+
+
 _SENT = Sent.from_answers(
     [
         {"command": "start", "session": 7, "first": 0, "last": 1, "frames": 2},

@@ -14,4 +14,4 @@ def test_without_spt3g_only_the_dump_says_what_to_install(
     options = tail.make_parser().parse_args(["crate1slot2", "--dump"])
     with pytest.raises(SystemExit, match="2"):
         options.check(options)
-    assert "pip install 'g3-recorder[spt3g]'" in capsys.readouterr().err
+    assert "extra [spt3g]" in capsys.readouterr().err

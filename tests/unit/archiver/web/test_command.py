@@ -20,4 +20,4 @@ def test_without_the_extra_it_says_what_to_install(
     with pytest.raises(SystemExit) as exit_:
         options.check(options)
     assert exit_.value.code == 2
-    assert "pip install 'g3-recorder[web]'" in capsys.readouterr().err
+    assert "extra [web]" in capsys.readouterr().err
