@@ -32,6 +32,9 @@ def _make_venv() -> None:
     if sys.version_info < _OLDEST:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         raise _InstallError(f"Python 3.11 or newer is needed, and python3 is {version}: make PYTHON=python3.12 …")
+    python = _VENV / "bin" / "python"
+    if python.exists() and subprocess.run([python, "-c", "import pip"], stderr=subprocess.DEVNULL).returncode == 0:
+        return
     done = subprocess.run(
         [sys.executable, "-m", "venv", str(_VENV)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
