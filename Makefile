@@ -17,7 +17,7 @@ RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYT
 # that there are.
 ON_SECOND = unit golden integration/client faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
-.PHONY: help demo demo-ocs test test-second schema man pictures soak lint format bench bench-long docs dist clean
+.PHONY: help demo demo-ocs test test-second schema figures man pictures soak lint format bench bench-long docs dist clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-second: .venv/.ready  ## the same on the second Python: the newest here, or
 
 schema: .venv/.ready  ## regenerate docs/reference/g3.files.schema.json from the code
 	$(BIN)/python -m archiver.core.events > docs/reference/g3.files.schema.json
+
+figures: .venv/.ready  ## redraw what docs/understand/segmentation.md shows of the code
+	@$(BIN)/python -m tests.figures
 
 man: .venv/.ready  ## the man pages of all commands, in build/man
 	@$(BIN)/python packaging/man_pages.py build/man

@@ -1,0 +1,1 @@
+"""The drawings and tables of docs/understand/segmentation.md, made from the code; a test compares."""
