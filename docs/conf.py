@@ -21,7 +21,8 @@ myst_enable_extensions = ["attrs_block", "colon_fence", "deflist"]
 
 html_theme = "furo"
 html_title = f"g3-recorder {release}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 # A reader without a network has all of the site.

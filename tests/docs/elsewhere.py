@@ -21,7 +21,28 @@ class Elsewhere:
     page: str = ""
 
 
-TABLE: Final[Sequence[Elsewhere]] = ()
+TABLE: Final[Sequence[Elsewhere]] = (
+    Elsewhere(r"make bench( BENCH=.*)?", "tests/integration/test_bench.py::test_make_bench", ["make bench"]),
+    Elsewhere(r"make bench-long", "tests/integration/test_bench.py::test_make_bench_long", ["make bench-long"]),
+    Elsewhere(
+        r"python -m bench\.wide --only .*",
+        "tests/integration/test_bench.py::test_the_parts_that_pages_name_exist",
+        ["bench.wide --only"],
+    ),
+    Elsewhere(
+        r"python -m bench\.measure\.frame_way ingest",
+        "tests/integration/test_bench.py::test_the_functions_that_a_frame_passes",
+        ["bench.measure.frame_way"],
+    ),
+    Elsewhere(
+        r"(FAULTS=all )?python -m pytest \S*test_cluster\.py -s.*", "tests/faults/kafka/test_cluster.py", ["session"]
+    ),
+    Elsewhere(
+        r"python -m pytest \S*test_archiver_killed\.py -k twice",
+        "tests/faults/archiver/test_archiver_killed.py::test_killed_twice_the_files_are_the_same",
+        ["twice"],
+    ),
+)
 
 
 def where_executed(command: str, page: str) -> Elsewhere | None:

@@ -71,7 +71,5 @@ NOT_CONVERTED: Final = {
     "docs/reference/agents/smurf_recorder.rst",
     "docs/reference/g3.files.md",
     "docs/reference/g3.frames.md",
-    "docs/understand/performance.md",
-    "docs/understand/reliability.md",
 }
 """Pages whose commands aren't executed yet. When you convert one, remove its line."""

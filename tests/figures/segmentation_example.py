@@ -16,8 +16,8 @@ _BEGIN_S = 1_753_651_800
 """2025-07-27 21:30:00 UTC; also the session's id."""
 SETTINGS = Settings(time_per_file_ms=30_000)
 _OBSERVATION, _SCAN = FRAME_TYPES["Observation"], FRAME_TYPES["Scan"]
-_LEFT, _TOP, _PX_PER_S = 24, 150, 7.2
-_WIDTH, _HEIGHT = 980, 380
+_LEFT, _TOP, _PX_PER_S = 24, 150, 5.8
+_WIDTH, _HEIGHT = 760, 380
 _NAME_PX = 175
 
 
@@ -137,7 +137,8 @@ def _records() -> Iterator[str]:
         if happening.kind in named:
             y = 52 + 22 * named[happening.kind]
             yield svg.path(f"M{x:g} {y + 4} V{_TOP}", name="thin")
-            yield svg.text(x + 1, y, [happening.kind.value], "middle" if x > 60 else "start", "small")
+            at, anchor = (x - 4, "end") if happening.kind in (Kind.END, Kind.LOST) else (x + 4, "start")
+            yield svg.text(at, y, [happening.kind.value], anchor, "small")
         elif happening.type == _OBSERVATION:
             yield svg.bar(x - 3, _TOP - 30, 6, 28, "mark")
         elif happening.kind is Kind.QUIET:

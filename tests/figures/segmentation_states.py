@@ -8,8 +8,8 @@ from typing import NamedTuple
 from tests.figures import svg
 from tests.figures.segmentation_table import Phase, table
 
-_WIDTH, _HEIGHT = 980, 560
-_NODE_WIDTH, _NODE_HEIGHT = 160, 56
+_WIDTH, _HEIGHT = 760, 590
+_NODE_WIDTH, _NODE_HEIGHT = 156, 56
 
 
 class _Node(NamedTuple):
@@ -34,18 +34,18 @@ class _Arrow(NamedTuple):
 
 
 _NODES: Mapping[Phase, _Node] = {
-    Phase.IDLE: _Node(170, 190, "between two acquisitions"),
-    Phase.OPEN: _Node(810, 190, "frames are written"),
-    Phase.FINISHED: _Node(490, 440, "before the same record"),
+    Phase.IDLE: _Node(160, 190, "between acquisitions"),
+    Phase.OPEN: _Node(600, 190, "frames are written"),
+    Phase.FINISHED: _Node(380, 480, "before the same record"),
 }
 _ARROWS: Mapping[tuple[Phase, Phase], _Arrow] = {
-    (Phase.IDLE, Phase.IDLE): _Arrow("M130 162 C110 120 210 120 195 162", 40, 42, "start", 38),
-    (Phase.OPEN, Phase.OPEN): _Arrow("M775 162 C755 120 865 120 845 162", 730, 76, "start", 40),
-    (Phase.FINISHED, Phase.FINISHED): _Arrow("M450 468 C440 510 540 510 530 468", 490, 520, "middle", 60),
-    (Phase.IDLE, Phase.OPEN): _Arrow("M250 190 L726 190", 490, 180, "middle", 60),
-    (Phase.OPEN, Phase.FINISHED): _Arrow("M800 218 C795 330 720 440 574 440", 800, 290, "start", 26),
-    (Phase.FINISHED, Phase.OPEN): _Arrow("M510 412 C530 310 640 250 765 221", 470, 250, "middle", 36),
-    (Phase.FINISHED, Phase.IDLE): _Arrow("M410 440 C290 440 200 350 190 221", 24, 290, "start", 24),
+    (Phase.IDLE, Phase.IDLE): _Arrow("M125 162 C105 120 205 120 190 162", 20, 42, "start", 40),
+    (Phase.OPEN, Phase.OPEN): _Arrow("M565 162 C545 120 655 120 635 162", 740, 92, "end", 40),
+    (Phase.FINISHED, Phase.FINISHED): _Arrow("M345 508 C335 550 425 550 415 508", 380, 562, "middle", 60),
+    (Phase.IDLE, Phase.OPEN): _Arrow("M238 190 L518 190", 380, 164, "middle", 34),
+    (Phase.OPEN, Phase.FINISHED): _Arrow("M602 218 C602 350 560 480 464 480", 612, 290, "start", 23),
+    (Phase.FINISHED, Phase.OPEN): _Arrow("M390 452 C400 340 460 250 555 221", 330, 270, "middle", 32),
+    (Phase.FINISHED, Phase.IDLE): _Arrow("M302 480 C210 480 168 350 166 221", 16, 290, "start", 23),
 }
 
 
