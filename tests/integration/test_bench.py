@@ -1,4 +1,4 @@
-"""The measurements of docs/understand: their commands run, and write their results; what they measure isn't judged."""
+"""The measurements of docs/understand: their commands run and write results; what they measure isn't judged."""
 
 import json
 import re
