@@ -17,7 +17,7 @@ RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYT
 # that there are.
 ON_SECOND = unit golden integration/client faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
-.PHONY: help demo demo-ocs test test-second schema figures man pictures soak lint format bench bench-long docs dist clean
+.PHONY: help demo demo-ocs test test-second schema figures man pictures soak lint format bench bench-long docs dist image clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -77,6 +77,12 @@ docs: .venv/.ready  ## the site of docs/, in build/site; warnings are errors
 dist: .venv/.ready  ## wheel and sdist in build/dist, checked and tried
 	@$(INSTALL) dist
 	@$(BIN)/python packaging/distribution.py build/dist
+
+# A tag of an image may have no "+", which a version between two releases has.
+image: .venv/.ready  ## the container image, with its version, labels and SBOM
+	@$(INSTALL) dist
+	@version=$$($(BIN)/python -m setuptools_scm) && set -x && docker build --file compose/Dockerfile \
+	  --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) --tag g3-recorder:$$(echo $$version | tr + -) .
 
 clean:  ## remove the environments and everything generated
 	rm -rf .venv .venv-second .kafka build demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

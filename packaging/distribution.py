@@ -1,7 +1,7 @@
 """Build the wheel and the sdist, check them, and try the wheel in empty environments: `make dist`.
 
-What is built is what git tracks, as it is in the working tree now. The wheel is made from the sdist, as an installer
-without a fitting wheel would make it.
+What is built is what is committed, as it is in the working tree now. The wheel is made from the sdist, as an
+installer without a fitting wheel would make it. The version is that of the last tag (setuptools-scm).
 """
 
 import re
@@ -39,35 +39,36 @@ class _WrongError(Exception):
     """A distribution isn't what it should be. The message says what is wrong."""
 
 
-def _tracked() -> Set[str]:
+def _committed() -> Set[str]:
     git = shutil.which("git")
     if git is None:
         raise _WrongError("git, which knows what belongs to the repository, isn't installed")
-    listed = subprocess.run([git, "ls-files", "-z"], cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    # A file that was deleted is listed until that is committed.
-    return {name for name in listed.stdout.split("\0") if name and (_ROOT / name).exists()}
+    listing = [git, "ls-tree", "-r", "-z", "--name-only", "HEAD"]
+    listed = subprocess.run(listing, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return {name for name in listed.stdout.split("\0") if name}
 
 
-def _check_sdist(sdist: Path, tracked: Set[str]) -> None:
+def _check_sdist(sdist: Path, committed: Set[str]) -> None:
     root = sdist.name.removesuffix(".tar.gz") + "/"
     with tarfile.open(sdist) as files:
         names = {member.name.removeprefix(root) for member in files if member.isfile()}
     has = {name for name in names if not _MADE.fullmatch(name)}
-    if has != tracked:
-        raise _WrongError(f"the sdist lacks {sorted(tracked - has)}, and has {sorted(has - tracked)}")
+    if has != committed:
+        differences = f"lacks {sorted(committed - has)}, and has {sorted(has - committed)}"
+        raise _WrongError(f"the sdist {differences}; it should be what is committed")
 
 
-def _check_wheel(wheel: Path, tracked: Set[str]) -> None:
+def _check_wheel(wheel: Path, committed: Set[str]) -> None:
     with zipfile.ZipFile(wheel) as files:
         names = {name for name in files.namelist() if not name.endswith("/")}
     information = "-".join(wheel.name.split("-")[:2])
     shared = f"{information}.data/data/{_SHARED}"
     ours = {name for name in names if not name.startswith(information)}
-    expected = {name for name in tracked if name.split("/")[0] in _TOP_LEVEL}
+    expected = {name for name in committed if name.split("/")[0] in _TOP_LEVEL}
     if ours != expected:
         raise _WrongError(f"the wheel lacks {sorted(expected - ours)}, and has {sorted(ours - expected)}")
     installed = {name.removeprefix(shared) for name in names if name.startswith(shared)}
-    needed = {name for name in tracked if name.startswith("packaging/systemd/")} | {
+    needed = {name for name in committed if name.startswith("packaging/systemd/")} | {
         "compose/monitoring/alerts.yml",
         "compose/monitoring/grafana/dashboards/g3-recorder.json",
         "docs/reference/g3.files.schema.json",
@@ -76,13 +77,9 @@ def _check_wheel(wheel: Path, tracked: Set[str]) -> None:
         raise _WrongError(f"the wheel's {_SHARED} lacks {sorted(missing)}")
 
 
-def _build(tracked: Set[str], into: Path, scratch: Path) -> tuple[Path, Path]:
-    source = scratch / "source"
-    for name in tracked:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(_ROOT / name, source / name)
+def _build(into: Path, scratch: Path) -> tuple[Path, Path]:
     shutil.rmtree(into, ignore_errors=True)
-    _run([sys.executable, "-m", "build", "--outdir", str(into), str(source)], scratch, quiet=True)
+    _run([sys.executable, "-m", "build", "--outdir", str(into), str(_ROOT)], scratch, quiet=True)
     (sdist,) = into.glob("*.tar.gz")
     (wheel,) = into.glob("*.whl")
     return sdist, wheel
@@ -118,12 +115,12 @@ def main() -> int:
     """Build into the directory that is named. Returns the exit code."""
     into = Path(sys.argv[1]).resolve()
     try:
-        tracked = _tracked()
+        committed = _committed()
         with tempfile.TemporaryDirectory(prefix="dist-") as directory:
             scratch = Path(directory)
-            sdist, wheel = _build(tracked, into, scratch)
-            _check_sdist(sdist, tracked)
-            _check_wheel(wheel, tracked)
+            sdist, wheel = _build(into, scratch)
+            _check_sdist(sdist, committed)
+            _check_wheel(wheel, committed)
             _run([sys.executable, "-m", "twine", "check", "--strict", str(sdist), str(wheel)], scratch)
             tool = Path(sys.executable).with_name("check-wheel-contents")
             _run([str(tool), "--config", str(_ROOT / "pyproject.toml"), str(wheel)], scratch)

@@ -15,6 +15,8 @@ from tests.docker.containers import COMPOSE, PRODUCTION, ROOT, missing_compose, 
 pytestmark = pytest.mark.skipif(missing_compose() is not None, reason=str(missing_compose()))
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+_VERSION = re.findall(r"^RECORDER_VERSION=(.+)$", (ROOT / "compose" / ".env").read_text(), re.MULTILINE)[0]
+OURS = f"g3-recorder:{_VERSION}"
 _BOTH = (COMPOSE, PRODUCTION)
 
 
@@ -59,7 +61,7 @@ def test_no_simulator_runs_that_nobody_reads(profiles: tuple[str, ...]) -> None:
 def test_no_registry_is_asked_for_the_image_that_is_built_here() -> None:
     """Docker reports an error for each service otherwise, at the first `up`, with and without --build."""
     for name, service in config("*", production=True)["services"].items():
-        ours = service["image"] == f"g3-recorder:{PROJECT['version']}"
+        ours = service["image"] == OURS
         assert service.get("pull_policy") == ("never" if ours else None), name
 
 
@@ -70,7 +72,7 @@ def test_every_image_has_a_fixed_version() -> None:
     }
     assert len(images) == 6
     assert not [image for image in images if not re.fullmatch(r"[a-z0-9/.-]+:v?\d+\.\d+[a-z0-9.-]*", image)]
-    assert f"g3-recorder:{PROJECT['version']}" in images
+    assert OURS in images
 
 
 def test_what_the_image_installs_is_what_the_project_asks_for() -> None:

@@ -12,12 +12,17 @@ pytestmark = [
     pytest.mark.timeout(600),  # the first build installs all that the image has
 ]
 
+VERSION, REVISION = "1.2.3", "0123456"
+SBOM = "/opt/g3-recorder/share/g3-recorder/sbom.cdx.json"
+INSTALLED = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[str]:
     """Built by the plain `docker build`, which may be without BuildKit."""
     dockerfile = str(ROOT / "compose" / "Dockerfile")
-    run("docker", "build", "-f", dockerfile, "-t", f"{IMAGE}-plain", str(ROOT), seconds=590)
+    says = ("--build-arg", f"VERSION={VERSION}", "--build-arg", f"REVISION={REVISION}")
+    run("docker", "build", "-f", dockerfile, *says, "-t", f"{IMAGE}-plain", str(ROOT), seconds=590)
     yield f"{IMAGE}-plain"
     run("docker", "rmi", f"{IMAGE}-plain")
 
@@ -46,6 +51,25 @@ def test_it_runs_as_nobody_special_and_has_no_tools_to_build_with(image: str) ->
 def test_it_has_every_command(image: str, command: str) -> None:
     help_text = docker("run", "--rm", "--network", "none", "--read-only", image, *command.split(), "--help")
     assert "usage:" in help_text
+
+
+def test_it_says_what_it_is(image: str) -> None:
+    labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", image))
+    ours = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert (ours["title"], ours["version"], ours["revision"]) == ("g3-recorder", VERSION, REVISION)
+    assert ours["licenses"] == "BSD-2-Clause"
+    assert docker("run", "--rm", "--network", "none", image, "archiver", "--version").startswith(
+        f"archiver {VERSION} "
+    )
+
+
+def test_its_sbom_lists_all_packages_that_it_has(image: str) -> None:
+    sbom = json.loads(docker("run", "--rm", "--network", "none", image, "cat", SBOM))
+    assert sbom["bomFormat"] == "CycloneDX"
+    listed = {component["name"]: component["version"] for component in sbom["components"]}
+    installed = json.loads(docker("run", "--rm", "--network", "none", image, "python", "-c", INSTALLED))
+    assert listed == installed
+    assert installed["g3-recorder"] == VERSION
 
 
 def test_without_a_disk_at_its_data_directory_archiver_refuses_to_record(image: str) -> None:

@@ -1,7 +1,5 @@
-"""What pyproject.toml and MANIFEST.in list is all that there is; `make dist` looks into what is built of it."""
+"""What pyproject.toml lists is all that there is; `make dist` looks into what is built of it."""
 
-import shutil
-import subprocess
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,14 +35,3 @@ def test_what_is_installed_in_share_has_the_paths_that_the_documentation_names()
     assert ROOT / "docs" / "reference" / "g3.files.schema.json" in found
     assert ROOT / "compose" / "monitoring" / "alerts.yml" in found
     assert ROOT / "compose" / "monitoring" / "grafana" / "dashboards" / "g3-recorder.json" in found
-
-
-def test_the_sdist_has_each_folder_of_the_repository() -> None:
-    git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():
-        pytest.skip("not a checkout, or git isn't installed")
-    listed = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    folders = {path.split("/")[0] for path in listed.stdout.splitlines() if "/" in path}
-    manifest = (ROOT / "MANIFEST.in").read_text().splitlines()
-    grafted = {line.removeprefix("graft ") for line in manifest if line.startswith("graft ")}
-    assert folders == grafted | set(PACKAGES)

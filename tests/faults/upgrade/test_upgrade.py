@@ -274,3 +274,24 @@ def test_the_position_of_on_file_and_retired_files_are_known(
     assert archiver.stop() == 0
     assert not retired.exists()
     assert_right(new)
+
+
+def test_the_version_before_continues_after_going_back(old: Recorder, new: Recorder) -> None:
+    """The new one ends with a file open and records in Kafka that it hasn't read; the old one records them all."""
+    old.create_topic()
+    source = Source(new.servers, new.stream)
+    archiver = new.archiver()
+    source.start()
+    source.scans(20)
+    opened = archiver.await_line(r"opened (\S+)")[1]
+    eventually(lambda: all_committed(new, [source]), "the open file committed")
+    inode = partial(new).stat().st_ino
+    end(archiver, signal.SIGTERM)
+    source.scans(20)
+    source.end()
+    archiver = old.archiver()
+    archiver.await_line(r"finished .* \(end\)")
+    assert (old.data() / opened).stat().st_ino == inode, "it is the same file"
+    assert frame_numbers(old) == [*range(40)]
+    assert "LOST" not in archiver.log
+    assert_right(new)
