@@ -23,6 +23,20 @@ _ROOT = "AMCc.SmurfProcessor"
 _TUNE = "AMCc.FpgaTopLevel.AppTop.AppCore.SysgenCryo.tuneFilePath"
 
 
+def status_of(session: int, channels: int, tag: str, tune: str) -> dict[str, Any]:
+    """Return what a SMuRF that streams a session says in its status, beyond what every one says."""
+    return {
+        f"{_ROOT}.ChannelMapper.Mask": str(list(range(channels))),
+        f"{_ROOT}.ChannelMapper.NumChannels": channels,
+        f"{_ROOT}.Downsampler.DownsamplerMode": "External",
+        f"{_ROOT}.SOStream.open_g3stream": 1,
+        f"{_ROOT}.SOStream.pysmurf_action": "stream_g3_on",
+        f"{_ROOT}.SOStream.pysmurf_action_timestamp": session,
+        f"{_ROOT}.SOStream.stream_tag": tag,
+        _TUNE: tune,
+    }
+
+
 class RealisticStreamer(Streamer):
     """Sender of a realistic stream.
 
@@ -53,7 +67,8 @@ class RealisticStreamer(Streamer):
     def wiring(self, *, dump: bool = True, status: dict[str, Any] | None = None) -> None:
         """Send a Wiring frame: the whole status, or only what has changed."""
         changed = {"AMCc.FpgaTopLevel.AmcCarrierCore.AxiSysMonUltraScale.Temperature": 74.5}
-        self._send("wiring", dump=dump, status=self._status() if dump else status or changed)
+        whole = status_of(self._begun_session(), self._channels, self._tag, self._tune)
+        self._send("wiring", dump=dump, status=whole if dump else status or changed)
 
     def scans(self, count: int, rate: float, size: int) -> None:
         """Send Scan frames, `rate` per second (0: as fast as possible). Their samples determine their size."""
@@ -83,18 +98,6 @@ class RealisticStreamer(Streamer):
         if self._begin_ns != session * 1_000_000_000:
             self._begin_ns, self._samples = session * 1_000_000_000, 0
         return session
-
-    def _status(self) -> dict[str, Any]:
-        return {
-            f"{_ROOT}.ChannelMapper.Mask": str(list(range(self._channels))),
-            f"{_ROOT}.ChannelMapper.NumChannels": self._channels,
-            f"{_ROOT}.Downsampler.DownsamplerMode": "External",
-            f"{_ROOT}.SOStream.open_g3stream": 1,
-            f"{_ROOT}.SOStream.pysmurf_action": "stream_g3_on",
-            f"{_ROOT}.SOStream.pysmurf_action_timestamp": self._begun_session(),
-            f"{_ROOT}.SOStream.stream_tag": self._tag,
-            _TUNE: self._tune,
-        }
 
     def _status_of_end(self) -> dict[str, Any]:
         return {

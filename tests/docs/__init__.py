@@ -28,8 +28,8 @@ line's end. All other lines are its output, up to the next command. If none is s
 - **Python**: a block of language `python` is a program of its own; a block of language `text` right after it is what
   it prints. One with `follow=True` or `while True` goes on in the background. One that imports so3g or sotodlib is
   run by the environment that has these (testbed/sotodlib_venv.py).
-- **A file**: a block of language toml, ini, yaml, properties or conf whose first line is a comment with nothing but a
-  file's name (`# streams.toml`, `# /etc/g3/client.properties`) is written to that file.
+- **A file**: a block of language toml, ini, yaml, properties, conf or sql whose first line is a comment with nothing
+  but a file's name (`# streams.toml`, `# /etc/g3/client.properties`) is written to that file.
 - In .rst, `.. code-block:: console`, and the same for the rest.
 
 In which world it runs
@@ -39,6 +39,8 @@ Each page has an empty directory and one shell, so `cd` and `export` last. `inge
 PATH. KAFKA_BOOTSTRAP_SERVERS is set, and HOME is a scratch directory. The directories in `DIRECTORIES` of site.py
 (`/data`, …) are below a scratch directory: commands, programs and files get its path, and in what is printed it is
 taken away again.
+
+A page that uses sqlite3, curl or jq is skipped where that isn't installed.
 
 A page has a network of its own (a namespace, for which root is needed; else these tests are skipped). So it can use
 the ports that it shows, 9092 or 8780, and nothing of this machine is reached; nor is the Internet.

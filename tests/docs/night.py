@@ -1,14 +1,20 @@
-"""A night of two streams, as its records are in Kafka the morning after; a real archiver records it in seconds.
+"""Nights as their records are in Kafka the morning after; a real archiver records them in seconds.
 
-The night of 2025-07-27, UTC. Both streams record two observations, a frame each 5 s: from 21:30 to 21:55, and from
-22:30 to 22:45. The first stream's sender drops three frames of the first, and its connection is lost for a minute in
-the second; of the second stream seven frames of the second observation are lost on the way.
+`night` is that of 2025-07-27, UTC. Both streams record two observations, a frame each 5 s: from 21:30 to 21:55, and
+from 22:30 to 22:45. The first stream's sender drops three frames of the first, and its connection is lost for a
+minute in the second; of the second stream seven frames of the second observation are lost on the way.
+
+`observation` is the first three minutes of it, of one stream, with frames as SMuRF's streamer makes them.
 """
 
+import json
 import secrets
-from collections.abc import Iterator
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
@@ -19,6 +25,8 @@ from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic
 from g3stream.frame_format.layout import parse_header
 from testbed.kafka.broker import Broker
+from testbed.smurf import realistic
+from testbed.smurf.realistic import SAMPLES_HZ, status_of
 from tests.docs.site import PORT, Site
 from tests.support.processes import SECONDS, admin_client, committed, eventually, flow, frame
 
@@ -26,6 +34,8 @@ _FIRST: Final = 1753651800
 _SECOND: Final = 1753655400
 """The sessions: as SMuRF does it, they are named after the Unix second in which they begin."""
 _EACH_MS: Final = 5000
+_SMURF: Final = "ufm_uv22"
+_CHANNELS: Final = 64
 
 
 class _Stream:
@@ -39,7 +49,9 @@ class _Stream:
         self._session = self._number = 0
         self.published = 0
         admin, topic = admin_client(servers), frames_topic(name)
-        admin.create_topics([NewTopic(topic, 1, 1, config=dict(FRAMES_TOPIC_CONFIG))])[topic].result(SECONDS)
+        admin.create_topics([NewTopic(topic, 1, 1, config={**FRAMES_TOPIC_CONFIG, "retention.ms": "-1"})])[
+            topic
+        ].result(SECONDS)
 
     def connect(self, session: int) -> None:
         """Connect to the sender, which is in that session, and begin an acquisition."""
@@ -75,6 +87,17 @@ class _Stream:
     def end(self) -> None:
         """End the observation."""
         self._observation("end")
+        self._publish(Kind.END, flow(2))
+        assert self._producer.flush(SECONDS) == 0
+
+    def frames(self, session: int, all_bytes: Sequence[bytes]) -> None:
+        """Receive these frames of a session, one a second, from START to END."""
+        self._session = session
+        self._publish(Kind.CONNECTED)
+        self._publish(Kind.START, flow(1))
+        for number, one in enumerate(all_bytes):
+            self._publish(Kind.FRAME, one, number)
+            self._now += 1000
         self._publish(Kind.END, flow(2))
         assert self._producer.flush(SECONDS) == 0
 
@@ -124,8 +147,51 @@ def night(site: Site) -> Iterator[None]:
                 stream.lose(7)
             stream.scans(7)
             stream.end()
-        with site.shell(site.root) as shell:
-            shell.start("archiver run --data-dir /data").await_ready("recording to", [])
-            ends = [stream.published for stream in streams.values()]
-            eventually(lambda: committed(site.servers, "archiver", *streams) == ends, "it is recorded", 4 * SECONDS)
+        _record(site, "archiver run --data-dir /data", streams)
         yield
+
+
+@contextmanager
+def observation(site: Site) -> Iterator[None]:
+    """Have the three minutes in Kafka, and recorded in /data, in files of a minute; nothing runs but Kafka."""
+    with Broker(site.root / "kafka", PORT):
+        streams = {_SMURF: _Stream(site.servers, _SMURF)}
+        if site.so3g:
+            streams[_SMURF].frames(_FIRST, _made_by_so3g(site.so3g))
+        _record(site, "archiver run --data-dir /data --time-per-file 60", streams)
+        yield
+
+
+def _record(site: Site, command: str, streams: Mapping[str, _Stream]) -> None:
+    with site.shell(site.root) as shell:
+        shell.start(command).await_ready("recording to", [])
+        ends = [stream.published for stream in streams.values()]
+        eventually(lambda: committed(site.servers, "archiver", *streams) == ends, "it is recorded", 4 * SECONDS)
+
+
+def _made_by_so3g(python: Path) -> list[bytes]:
+    """Return the frames of an observation of three minutes."""
+    status = status_of(_FIRST, _CHANNELS, "obs,cmb", f"/data/smurf_data/tune/{_FIRST}_tune.npy")
+    begin_ns = _FIRST * 1_000_000_000
+    samples = {"rate": SAMPLES_HZ, "channels": _CHANNELS, "begin_ns": begin_ns}
+    requests: list[dict[str, Any]] = [
+        {"frame": "observation", "placement": "start"},
+        {"frame": "wiring", "dump": True, "status": status},
+        *({"frame": "scan", "first": n * SAMPLES_HZ, "stop": (n + 1) * SAMPLES_HZ, **samples} for n in range(180)),
+        {"frame": "observation", "placement": "end"},
+    ]
+    label = {"stream_id": _SMURF, "session": _FIRST}
+    lines = [
+        json.dumps({**request, **label, "num": number, "time_ns": begin_ns + number * 1_000_000_000})
+        for number, request in enumerate(requests)
+    ]
+    script = Path(realistic.__file__).with_name("so3g_frames.py")
+    made = subprocess.run(
+        [python, script], input="\n".join(lines).encode(), stdout=subprocess.PIPE, check=True
+    ).stdout
+    found, at = [], 0
+    while at < len(made):
+        [size] = struct.unpack_from(">I", made, at)
+        found.append(made[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found

@@ -13,8 +13,8 @@ PAGES: Sequence[Path] = (
     *sorted(path for path in (ROOT / "docs").rglob("*") if path.suffix in (".md", ".rst")),
 )
 _PROMPT = "$ "
-_WRITTEN = ("toml", "ini", "yaml", "properties", "conf")
-_NAMED = re.compile(r"[#;] (\S+\.\w+)\n")
+_WRITTEN = ("toml", "ini", "yaml", "properties", "conf", "sql")
+_NAMED = re.compile(r"(?:#|;|--) (\S+\.\w+)\n")
 _DIRECTIVE = re.compile(r"\{code-block\}\s*(\w+)")
 _RST_BLOCK = re.compile(r"( *)\.\. code-block:: *(\w+)")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbed.kafka.broker import Broker
-from tests.docs.night import night
+from tests.docs.night import night, observation
 from tests.docs.site import PORT, Site
 
 
@@ -38,10 +38,18 @@ NIGHT: Final = SetUp(night, shared=True)
 """The night of night.py is in Kafka and in /data; no program of ours runs. Its pages only look."""
 A_NIGHT_TO_CHANGE: Final = SetUp(night)
 """The same, for a page alone."""
+OBSERVATION: Final = SetUp(observation)
+"""An observation of three minutes, with frames made by so3g; like NIGHT."""
 
 SET_UPS: Final[Mapping[str, SetUp]] = {
+    "docs/analyse/again.md": A_NIGHT_TO_CHANGE,
     "docs/analyse/catalog.md": NIGHT,
     "docs/analyse/client.md": NIGHT,
+    "docs/analyse/files.md": NIGHT,
+    "docs/analyse/find.md": NIGHT,
+    "docs/analyse/names.md": NIGHT,
+    "docs/analyse/read.md": OBSERVATION,
+    "docs/analyse/whole.md": NIGHT,
 }
 """Each page's set-up, by its path in the repository; EMPTY if it isn't here."""
 
@@ -53,8 +61,6 @@ def set_up_of(page: str) -> SetUp:
 
 NOT_CONVERTED: Final = {
     "README.md",
-    "docs/analyse/catalog.md",
-    "docs/analyse/names.md",
     "docs/operate/alerts.md",
     "docs/operate/containers.md",
     "docs/operate/kafka-rights.md",
