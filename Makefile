@@ -11,13 +11,13 @@ WORKERS ?= 5
 # A Python that may write no bytecode compiles a program's modules at each of thousands of starts, and the tests' own in
 # each process.
 unexport PYTHONDONTWRITEBYTECODE
-RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Tests that run on the second Python, too: not those that don't depend on Python, such as most faults; of those of real
 # programs, the client library's and bad input's. With the commands' and the agents' they took 5 to 8 of the 30 minutes
 # that there are.
 ON_SECOND = unit golden integration/client faults/input
-SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
-.PHONY: help demo demo-ocs test test-second schema figures man pictures soak lint format bench bench-long docs dist image clean
+SECOND_TESTS = $(if $(strip $(PYTEST)),$(PYTEST),$(addprefix tests/,$(ON_SECOND)))
+.PHONY: help demo demo-ocs test test-slow test-second schema figures man pictures soak lint format bench bench-long docs dist image clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -28,13 +28,14 @@ demo: .venv/.demo  ## a night in half a minute, and a check of its files
 demo-ocs: .venv/.ready  ## the same as OCS agents, with crossbar and ocs-client-cli
 	@$(BIN)/python -m testbed.demo.ocs
 
-test: .venv/.ready  ## all tests, on two Pythons; some, on one: make test PYTEST=…
-	$(BIN)/python $(RUN_TESTS)
-ifeq ($(strip $(PYTEST)),)
-	@$(MAKE) --no-print-directory test-second
-endif
+test: .venv/.ready  ## all tests but the slow ones; some, slow or not: make test PYTEST=…
+	$(BIN)/python $(RUN_TESTS) $(if $(strip $(PYTEST)),$(PYTEST),-m 'not slow')
 
-test-second: .venv/.ready  ## the same on the second Python: the newest here, or 3.11
+test-slow: .venv/.ready  ## the slow ones, then test-second: with `make test`, all that there is
+	$(BIN)/python $(RUN_TESTS) -m slow
+	@$(MAKE) --no-print-directory test-second
+
+test-second: .venv/.ready  ## what depends on Python, on a second one: the newest here, or 3.11
 	@second=$$($(BIN)/python tests/support/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(SECOND_TESTS); }; }
 
 schema: .venv/.ready  ## regenerate docs/reference/g3.files.schema.json from the code

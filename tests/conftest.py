@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER, _FAR_IN_CONTAINER = 9092, 9094
+_TESTS = Path(__file__).parent
+_WITH_OTHER_SOFTWARE = frozenset({"docker", "ocs", "sotodlib", "web"})
 _BROKER = pytest.StashKey[RunsBroker]()
 _ADDRESS = pytest.StashKey[str]()
 """The address at which other processes of the run get the broker."""
@@ -47,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_BROKER] = RunsBroker(_broker)
         # pytest-xdist needs the same tests in all processes, and the seed selects some of them.
         os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(1 << 32)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs other software in an environment, an image or a browser of its own."""
+    for item in items:
+        if item.path.relative_to(_TESTS).parts[0] in _WITH_OTHER_SOFTWARE:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -70,7 +79,7 @@ def kafka(request: pytest.FixtureRequest, runs_kafka: Found) -> str:
 
     For tests of faults it has a delay of some ms, as at sites, where the broker isn't on the loopback.
     """
-    return runs_kafka.far if "faults" in request.path.relative_to(Path(__file__).parent).parts else runs_kafka.servers
+    return runs_kafka.far if "faults" in request.path.relative_to(_TESTS).parts else runs_kafka.servers
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,7 @@ def names(tmp_path: Path, stream: str) -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.mark.slow
 def test_without_kafka(names: dict[str, str]) -> None:
     situation = Situation(names["nowhere"], names)
     pinned = section("without Kafka")
@@ -117,6 +118,7 @@ def test_without_kafka(names: dict[str, str]) -> None:
     assert list(zip([line for line, _ in pinned], found, strict=True)) == pinned
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # 35 commands one after the other: half a minute, and longer on a busy machine
 def test_of_an_archive(kafka: str, recorder: Recorder, names: dict[str, str], tmp_path: Path) -> None:
     # The records are years old, so that their ingest isn't taken for running; retention must not delete them.

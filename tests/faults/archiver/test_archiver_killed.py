@@ -172,11 +172,13 @@ def live(night: Night, directory: Path, kills: list[Kill]) -> None:
         assert not archiver.times_of("LOST|must be rebuilt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", ALL if FULL else SAMPLE, ids=str)
 def test_killed_at_any_step_the_files_are_the_same(night: Night, tmp_path: Path, kill: Kill) -> None:
     live(night, tmp_path, [kill])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", WITHOUT_LINKS_SAMPLE, ids=str)
 def test_without_hard_links_killed_at_any_step_the_files_are_the_same(
     night: Night, tmp_path: Path, kill: Kill, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from g3stream.contract.topics import FILES_TOPIC
 from testbed.child_process import free_port
 from tests.support.archives import Source, all_committed, disturbed, published_events
@@ -31,6 +33,7 @@ def counted(recorder: Recorder, archive: str) -> tuple[int, int, int]:
     return len(last), sum(e["times"] for e in last.values()), sum(e["records"] for e in last.values())
 
 
+@pytest.mark.slow
 def test_thousands_of_holes_are_few_events(recorder: Recorder) -> None:
     source = full_of_holes(recorder)
     port = free_port()
@@ -60,6 +63,7 @@ def test_thousands_of_holes_are_few_events(recorder: Recorder) -> None:
             assert file["first_frame"] <= loss["until"]
 
 
+@pytest.mark.slow
 def test_each_hole_counts_once_though_the_archiver_is_killed(recorder: Recorder) -> None:
     """Three times, after losses were published and before that was committed."""
     source = full_of_holes(recorder)

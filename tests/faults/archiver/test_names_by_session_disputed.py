@@ -64,6 +64,7 @@ def test_a_stream_of_which_only_what_is_sent_again_comes(recorder: Recorder) -> 
     assert [file.name for file in sorted(into.glob("[0-9]*/*/*.g3"))] == [f"{following.session}_000.g3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", [False, True], ids=["alone", "beside a foreign file"])
 def test_a_session_goes_on_counting_though_the_commits_are_lost(
     recorder: Recorder, tmp_path: Path, foreign: bool

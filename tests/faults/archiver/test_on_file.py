@@ -230,6 +230,7 @@ def test_a_program_that_is_not_there_is_reported_at_the_start_and_run_once_it_is
     assert archiver.stop() == 0
 
 
+@pytest.mark.slow
 def test_kafka_goes_away_and_comes_back(stream: str, tmp_path: Path, hook: Hook) -> None:
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()

@@ -140,6 +140,7 @@ def test_a_stop_while_a_file_is_copied_leaves_no_copy_behind(recorder: Recorder,
     assert left_behind(recorder, "archive") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", ["when it is recovered", "when it is finished"])
 def test_while_a_damaged_file_is_removed_the_other_stream_is_recorded(
     recorder: Recorder, tmp_path: Path, found: str
@@ -182,6 +183,7 @@ def taking_up_seconds(port: int) -> dict[str, bool]:
     return {stream: float(seconds) > 0 for stream, seconds in samples}
 
 
+@pytest.mark.slow
 def test_while_g3_files_is_searched_for_a_new_stream_the_other_is_recorded(stream: str, tmp_path: Path) -> None:
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         new = f"{stream}-new"
@@ -206,6 +208,7 @@ def test_while_g3_files_is_searched_for_a_new_stream_the_other_is_recorded(strea
         assert late < LATE_SECONDS
 
 
+@pytest.mark.slow
 def test_while_g3_files_says_nothing_to_many_new_streams_one_with_a_state_is_recovered(
     stream: str, tmp_path: Path
 ) -> None:

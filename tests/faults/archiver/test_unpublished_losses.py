@@ -64,6 +64,7 @@ def site(stream: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
         assert archiver.stop() == 0
 
 
+@pytest.mark.slow
 def test_only_the_stream_with_the_loss_waits(site: Site) -> None:
     for _ in range(3):
         site.other.scans(20)
@@ -75,6 +76,7 @@ def test_only_the_stream_with_the_loss_waits(site: Site) -> None:
     eventually(lambda: get(site.port, "/healthz") == (200, "ok\n"), "all is well")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["it refuses"], indirect=True)
 def test_an_operator_is_told_why_it_waits(site: Site) -> None:
     site.archiver.await_line(

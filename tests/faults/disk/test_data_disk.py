@@ -228,6 +228,7 @@ FAILING = {
 }
 
 
+@pytest.mark.slow
 def test_an_error_of_the_disk_is_logged_once_and_retried(recorder: Recorder) -> None:
     # All at the same time, as most of it is waiting.
     source = Source(recorder.servers, recorder.stream)

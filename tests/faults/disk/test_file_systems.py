@@ -165,6 +165,7 @@ def test_a_date_directory_on_another_mount_is_reported_with_its_reason(night: Ni
     night.assert_same()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"STALE_ERRNO": "5"}], ids=["stale-handle", "lost-lock"])
 @pytest.mark.parametrize("then", ["more frames", "its end"])
 def test_on_nfs_a_descriptor_that_the_server_forgot_is_reopened(

@@ -73,6 +73,7 @@ DAMAGES = [truncate, delete, flip_a_bit, append, replace_by_a_link, replace_by_a
 AT_ITS_END = DAMAGES if FULL else [flip_a_bit, replace_by_a_link]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("killed", "damage"),
     [(IN_MID_FILE, damage) for damage in DAMAGES] + [(BEFORE_IT_HAS_ITS_NAME, damage) for damage in AT_ITS_END],

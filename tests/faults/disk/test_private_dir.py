@@ -118,6 +118,7 @@ def nothing_foreign_in(data: Path) -> Iterator[None]:
     assert seen == set()
 
 
+@pytest.mark.slow
 def test_nothing_but_files_while_it_records_is_killed_repaired_and_replayed(recorder: Recorder) -> None:
     site = Site(recorder)
     with nothing_foreign_in(site.data):
@@ -189,6 +190,7 @@ def test_a_data_directory_is_restored_from_a_backup(recorder: Recorder, tmp_path
     site.assert_right()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_data_directory_is_moved_with_a_file_open(recorder: Recorder, tmp_path: Path, how: str) -> None:
     """Nothing is lost or duplicated; the private directory has the identity of the archive."""
@@ -213,6 +215,7 @@ def test_a_data_directory_is_moved_with_a_file_open(recorder: Recorder, tmp_path
     assert foreign(site.data) == set()
 
 
+@pytest.mark.slow
 def test_without_checksums_there_are_none(recorder: Recorder) -> None:
     site = Site(recorder, Checksums.OFF)
     with nothing_foreign_in(site.data):
@@ -290,6 +293,7 @@ def test_a_private_directory_in_the_data_directory_is_refused(recorder: Recorder
     assert not recorder.data().exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["rename .*/private$", r"rename .*\.sha256$", r"unlink .*SHA256SUMS$"])
 def test_an_archive_with_an_open_file_is_moved_there_and_back(recorder: Recorder, at: str) -> None:
     site = Site(recorder)

@@ -7,6 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from testbed.frames import decode_frames
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import RawSender, Recorder, eventually, flow, scan
@@ -53,6 +55,7 @@ class EndlessSender(threading.Thread):
         connection.recv(1)  # until ingest closes it: an end of the connection would come too early
 
 
+@pytest.mark.slow
 def test_every_frame_that_a_killed_ingest_had_received_is_recorded_once(
     stream: str, tmp_path: Path, dice: random.Random
 ) -> None:

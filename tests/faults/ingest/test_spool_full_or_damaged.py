@@ -71,6 +71,7 @@ def spooled_bytes(recorder: Recorder) -> int:
 # -- full -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_spool_stops_the_reading_until_kafka_takes_records(alone: Recorder, broker: Broker) -> None:
     frames = [scan(number, 5000) for number in range(5000)]
     with RawSender() as sender:
@@ -98,6 +99,7 @@ def test_a_spool_too_small_is_refused(alone: Recorder) -> None:
     ingest.await_line("--spool-size: must be at least 1MiB")
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_reading_stops_and_goes_on_and_nothing_is_lost_or_doubled(
     alone: Recorder, broker: Broker, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def assert_quiet(*programs: Program) -> None:
         assert len(program.times_of("WARNING|ERROR")) < 60
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_and_comes_back(
     broker: Broker, stream: str, tmp_path: Path, dice: random.Random, impatient: tuple[str, str]
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_broker_that_is_killed_and_comes_back(
         assert_recorded_exactly(recorder, sent)
 
 
+@pytest.mark.slow
 def test_when_kafka_is_back_both_programs_say_so_once_however_many_streams_they_have(
     broker: Broker, stream: str, tmp_path: Path, impatient: tuple[str, str]
 ) -> None:
@@ -146,6 +148,7 @@ def test_when_kafka_is_back_both_programs_say_so_once_however_many_streams_they_
         assert len(archiver.times_of("answers again")) == 1
 
 
+@pytest.mark.slow
 def test_clients_of_a_relay_stay_connected_and_get_all_once_kafka_is_back(
     broker: Broker, stream: str, tmp_path: Path, impatient: tuple[str, str]
 ) -> None:
@@ -172,6 +175,7 @@ def test_clients_of_a_relay_stay_connected_and_get_all_once_kafka_is_back(
         assert relay.stop() == 0
 
 
+@pytest.mark.slow
 def test_connections_to_the_broker_that_are_cut_or_stall(
     stream: str, tmp_path: Path, dice: random.Random, impatient: tuple[str, str]
 ) -> None:
@@ -205,6 +209,7 @@ def test_connections_to_the_broker_that_are_cut_or_stall(
         assert_recorded_exactly(recorder, sent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True], ids=["", "archiver-killed-too"])
 def test_a_broker_that_dies_while_a_file_is_being_finished(
     broker: Broker, stream: str, tmp_path: Path, killed: bool, impatient: tuple[str, str]
@@ -270,6 +275,7 @@ def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None
     assert re.search(rf"offsets {at} to {at + 19}", archiver.log)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 def test_a_topic_that_is_deleted_and_created_again(recorder: Recorder, stopped: bool) -> None:
     recorder.create_topic()

@@ -286,6 +286,7 @@ def too_few_in_sync(site: Site, number: int) -> None:
     site.cluster.await_in_sync()
 
 
+@pytest.mark.slow
 def test_brokers_are_killed_and_come_back_while_it_records(cluster: Cluster, stream: str, tmp_path: Path) -> None:
     with Site(cluster, stream, tmp_path) as site:
         for what in ("the leader of a stream", "the group's coordinator"):
@@ -294,6 +295,7 @@ def test_brokers_are_killed_and_come_back_while_it_records(cluster: Cluster, str
         assert site.report() < LATE_SECONDS
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_while_it_records(cluster: Cluster, stream: str, tmp_path: Path) -> None:
     with Site(cluster, stream, tmp_path) as site:
         for number in cluster.brokers:
@@ -302,6 +304,7 @@ def test_a_rolling_restart_while_it_records(cluster: Cluster, stream: str, tmp_p
         assert site.report() < LATE_SECONDS
 
 
+@pytest.mark.slow
 def test_two_brokers_die_and_recording_continues_when_they_are_back(
     cluster: Cluster, stream: str, tmp_path: Path
 ) -> None:
@@ -334,6 +337,7 @@ def test_with_the_session_that_brokers_have_by_default(stream: str, tmp_path: Pa
         site.report()
 
 
+@pytest.mark.slow
 @ONLY_IN_FULL
 @pytest.mark.timeout(900)
 def test_faults_at_random(cluster: Cluster, stream: str, tmp_path: Path, dice: random.Random) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.support.archives import Source, all_committed, assert_same_tree, disturbed
@@ -13,6 +15,7 @@ TOO_SMALL = {"offset.metadata.max.bytes": "300"}
 REFUSED = "Kafka refuses commits: .*set the brokers' offset.metadata.max.bytes to 4096"
 
 
+@pytest.mark.slow
 def test_metadata_that_the_broker_finds_too_large_are_reported_and_other_streams_committed(
     stream: str, tmp_path: Path
 ) -> None:
@@ -48,6 +51,7 @@ def test_metadata_that_the_broker_finds_too_large_are_reported_and_other_streams
             assert len(archiver.times_of(REFUSED)) < 3
 
 
+@pytest.mark.slow
 def test_a_state_that_is_too_large_is_committed_without_what_it_can_spare(stream: str, tmp_path: Path) -> None:
     """The state has 32 producer epochs: 2,000 characters with a long name; 1,200 without, 1,400 at a file's end."""
     room = {"offset.metadata.max.bytes": "1600"}

@@ -103,6 +103,7 @@ FINISHING = {
 """The step of finishing that syncs such a path."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", FINISHING)
 def test_the_data_disk_hangs_while_a_file_is_finished(recorder: Recorder, disk_of: Hang, step: str) -> None:
     recorder.create_topic()

@@ -78,6 +78,7 @@ def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
         consumer.close()
 
 
+@pytest.mark.slow
 def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestamps(
     stream: str, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestam
     assert memory.most < ANONYMOUS_BYTES
 
 
+@pytest.mark.slow
 def test_an_archiver_stops_within_seconds_though_its_commit_waits_for_kafka(stream: str, tmp_path: Path) -> None:
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
@@ -136,6 +138,7 @@ NAMED = r"link .*\.g3$"
 """The call that publishes a file under its final name."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     ["fdatasync", NAMED, "watermarks g3.files"],

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.integration.commands.test_web import Web
@@ -10,6 +12,7 @@ from tests.support.processes import Recorder, eventually, get
 from tests.support.terminal import Terminal
 
 
+@pytest.mark.slow
 def test_the_page_outlives_kafka_and_says_what_it_knows(stream: str, tmp_path: Path) -> None:
     broker = Broker(tmp_path / "kafka", free_port())
     with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
@@ -42,6 +45,7 @@ def test_the_page_outlives_kafka_and_says_what_it_knows(stream: str, tmp_path: P
         assert web.program.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_watched_status_outlives_kafka(stream: str, tmp_path: Path) -> None:
     broker = Broker(tmp_path / "kafka", free_port())
     with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder, broker:

@@ -241,6 +241,7 @@ def test_check_config_names_a_wrong_password_and_shows_none(
     assert WRONG not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
@@ -272,6 +273,7 @@ def test_what_was_received_while_kafka_refused_access_is_recorded_when_the_file_
     assert "LOST" not in programs[1].log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["ingest", "archiver"])
 @pytest.mark.parametrize(
     ("text", "code"),

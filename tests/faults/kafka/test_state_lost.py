@@ -116,6 +116,7 @@ def test_without_a_commit_it_continues_after_the_last_file(
     assert [event["number"] for event in events(recorder) if event["event"] == "file"] == list(range(1, files + 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["first", "middle", "end"])
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
 def test_a_group_whose_offset_was_moved_by_hand_records_every_frame_once(
@@ -137,6 +138,7 @@ def test_a_group_whose_offset_was_moved_by_hand_records_every_frame_once(
     assert recorder.command("verify").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [4, 9, 11], ids=["half of the file", "all of it", "and what was sent after"])
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
 def test_of_a_group_that_was_moved_what_retention_deleted_is_reported_and_nothing_is_recorded_twice(
@@ -201,6 +203,7 @@ def test_what_a_topic_created_again_does_not_have_any_longer_is_published(
     assert (kept.name, kept.read_bytes()) == (f"{partial.name}.damaged", torn)
 
 
+@pytest.mark.slow
 def test_with_a_new_cluster_the_same_archive_is_continued(stream: str, tmp_path: Path) -> None:
     with FarBroker(tmp_path / "one") as one, Recorder(one.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()

@@ -27,6 +27,7 @@ def recorder(stream: str, tmp_path: Path) -> Iterator[Recorder]:
         yield recorder
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_throttled_archiver_records_what_the_quota_allows_and_reports_it(recorder: Recorder) -> None:
     source, port = Source(recorder.servers, recorder.stream), free_port()
@@ -54,6 +55,7 @@ def test_a_throttled_archiver_records_what_the_quota_allows_and_reports_it(recor
     assert_same_tree(recorder.tree("rebuilt"), recorder.tree("undisturbed"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_throttled_ingest_publishes_what_the_quota_allows_and_reports_it(recorder: Recorder) -> None:
     set_default_quota(recorder.servers, "producer_byte_rate", BYTES_PER_SECOND)

@@ -167,6 +167,7 @@ def apply_proposed_fix(program: Program, what: str) -> None:
 # --- Partitions ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_partitions_that_are_added_change_nothing_and_records_in_them_are_reported(site: Recorder) -> None:
     """Before and after a rebalance, and for an ingest that is restarted."""
     quick = quick_session(site.directory)
@@ -230,6 +231,7 @@ def test_partitions_that_are_added_change_nothing_and_records_in_them_are_report
 # --- g3.files ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_g3_files_is_created_again_when_it_is_deleted_and_has_the_next_event(stream: str, tmp_path: Path) -> None:
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         port = free_port()
@@ -258,6 +260,7 @@ def test_g3_files_is_created_again_when_it_is_deleted_and_has_the_next_event(str
 # --- While ingest publishes ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "mended", "problem"),
     [
@@ -313,6 +316,7 @@ def test_a_topic_that_becomes_unfit_is_waited_for(
         assert "LOST" not in archiver.log
 
 
+@pytest.mark.slow
 def test_a_topic_that_ingest_may_not_write_is_waited_for(stream: str, tmp_path: Path) -> None:
     """And settings that it may not read don't prevent anything."""
     properties = {
@@ -365,6 +369,7 @@ def allow_all(servers: str, topic: str) -> None:
     admin.delete_acls([every])[every].result(SECONDS)
 
 
+@pytest.mark.slow
 def test_a_topic_of_others_is_left_alone(site: Recorder) -> None:
     """The archiver checks only the topics that it records."""
     other = frames_topic(f"{site.stream}-other")

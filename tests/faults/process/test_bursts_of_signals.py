@@ -31,6 +31,7 @@ def stop_with_bursts(start: Callable[[], Program], ready: str, dice: random.Rand
         assert program.exit_code() == 0, program.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True], ids=["one stream", "several streams"])
 def test_bursts_of_signals_stop_ingest(
     kafka: str, stream: str, tmp_path: Path, dice: random.Random, several: bool
@@ -48,6 +49,7 @@ def test_bursts_of_signals_stop_ingest(
         stop_with_bursts(start, "to Kafka at", dice)
 
 
+@pytest.mark.slow
 def test_bursts_of_signals_stop_the_archiver_and_what_it_had_is_recorded(
     kafka: str, stream: str, tmp_path: Path, dice: random.Random
 ) -> None:

@@ -58,6 +58,7 @@ def dropped(program: Program) -> list[int]:
     return [int(match[1]) for match in lines if match]
 
 
+@pytest.mark.slow
 def test_logs_that_nobody_reads_hold_up_neither_recording_nor_answers_nor_a_stop(
     kafka: str, stream: str, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def status_of(collector: EvidenceCollector) -> Status:
     return found
 
 
+@pytest.mark.slow
 def test_all_that_happens_between_two_collections_is_seen(own: Recorder) -> None:
     own.create_topic()
     with collector_of(own) as collector:
@@ -65,6 +66,7 @@ def test_all_that_happens_between_two_collections_is_seen(own: Recorder) -> None
         assert status_of(collector).problem == "not recorded by this group"
 
 
+@pytest.mark.slow
 def test_frames_that_are_not_recorded_say_nothing_of_an_acquisition(own: Recorder) -> None:
     """Some senders send such frames after the END."""
     own.create_topic()

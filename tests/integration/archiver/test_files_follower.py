@@ -198,6 +198,7 @@ def test_a_position_that_kafka_has_forgotten_is_known_still(site: Site) -> None:
     assert sink.done[2:] in (expected[1:], expected[2:]), "the last one again, at most, and all since"
 
 
+@pytest.mark.slow
 def test_in_a_topic_made_anew_all_events_are_handed_over(stream: str, tmp_path: Path) -> None:
     with Broker(tmp_path / "kafka") as broker:
         topics = TopicAdmin({"bootstrap.servers": broker.bootstrap_servers})

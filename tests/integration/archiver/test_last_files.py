@@ -71,6 +71,7 @@ def number(found: LastFileIndex, stream: str = "old-03") -> int:
     return event.number if event else 0
 
 
+@pytest.mark.slow
 def test_it_is_the_newest_that_was_told_and_later_ones_are_found_by_whoever_has_looked_before(
     servers: str, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_what_is_no_file_is_passed_over_and_what_cannot_be_understood_is_told(se
     assert number(found, "old-04") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longer", [False, True])
 def test_of_a_topic_that_was_made_anew_nothing_is_remembered(servers: str, tmp_path: Path, longer: bool) -> None:
     found = last_files(servers)

@@ -287,6 +287,7 @@ def test_stopped_while_a_stream_is_down_all_others_are_published_and_the_exit_co
     assert frames_in(recorder, good) == [scan(0)]
 
 
+@pytest.mark.slow
 def test_stopped_while_kafka_hangs_with_frames_in_flight_all_of_them_stay_in_the_spools(
     stream: str, tmp_path: Path
 ) -> None:

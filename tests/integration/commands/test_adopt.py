@@ -51,6 +51,7 @@ def another_recorders(root: Path) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_another_recorders_files_are_proved_from_then_on(archive: Archive) -> None:
     first, second = another_recorders(archive.root)
     assert archive.faults() == [("foreign", path) for path in OLD]
@@ -174,6 +175,7 @@ def test_where_no_archiver_of_the_group_has_recorded_nothing_is_adopted(archive:
     assert archive.command("adopt", "--all", OLD[0]).returncode == 2
 
 
+@pytest.mark.slow
 def test_after_g3_files_was_lost_its_files_are_recorded_again(tmp_path: Path) -> None:
     """On a broker of its own, as others record to g3.files of the one for all tests."""
     with (
@@ -208,6 +210,7 @@ def test_after_g3_files_was_lost_its_files_are_recorded_again(tmp_path: Path) ->
         assert "9 of the files adopted" in done.stdout
 
 
+@pytest.mark.slow
 def test_while_an_archiver_records_and_is_killed_none_of_its_files_is_adopted(
     kafka: str, stream: str, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import wait
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
 
 from g3stream.contract.headers import Kind, RecordHeaders
@@ -36,6 +37,7 @@ def status(recorder: Recorder) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_files_and_status_tell_what_was_recorded_and_how_it_is_now(recorder: Recorder) -> None:
     unknown = archiver(recorder, "status", "--stream", recorder.stream)
     assert unknown.returncode == 1

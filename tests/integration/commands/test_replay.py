@@ -208,6 +208,7 @@ def test_a_directory_that_is_recorded_into_is_refused(recorder: Recorder) -> Non
     assert recorder.command("replay").returncode == 0
 
 
+@pytest.mark.slow
 def test_retention_has_cut_the_log(recorder: Recorder, tmp_path: Path) -> None:
     """Files whose head repeats a frame that is gone can't be rebuilt either."""
     night = Night(recorder)
@@ -269,6 +270,7 @@ def test_what_is_not_recorded_yet_is_cut_as_what_was_recorded_last(recorder: Rec
     assert_no_difference(recorder.data(), recorder.data("undisturbed"))
 
 
+@pytest.mark.slow
 def test_an_acquisition_of_days_is_whole_with_since(tmp_path: Path, rebuilt: Path) -> None:
     """Its first files were published days before `since`."""
     with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, "days", tmp_path) as recorder:
@@ -287,6 +289,7 @@ def test_an_acquisition_of_days_is_whole_with_since(tmp_path: Path, rebuilt: Pat
         assert_no_difference(recorder.data(), rebuilt)
 
 
+@pytest.mark.slow
 def test_since_gives_the_same_files_whatever_the_archivers_clock_said(tmp_path: Path, rebuilt: Path) -> None:
     """It was three days slow: so its events bear other times than what they are about."""
     with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, "slow", tmp_path) as recorder:

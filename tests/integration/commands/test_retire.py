@@ -35,6 +35,7 @@ def archive(night: Night, tmp_path: Path) -> Archive:
     return Archive(night.recorder, tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told(archive: Archive) -> None:
     files = archive.files
     clean_up(archive.root, files[:4])
@@ -111,6 +112,7 @@ def test_a_replay_makes_no_retired_file_unless_it_is_told_to(archive: Archive, n
     assert "retired" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_told_to_makes_them_again_and_from_then_on_they_must_be_there(
     archive: Archive, night: Night
 ) -> None:
@@ -153,6 +155,7 @@ def test_of_a_topic_that_has_not_all_of_them_those_are_back_that_it_has(
         assert archive.command("repair").returncode == 0
 
 
+@pytest.mark.slow
 def test_files_are_named_on_stdin_or_by_their_directory_before_they_are_deleted(archive: Archive) -> None:
     files = archive.files
     named = [str(archive.root / files[0]), files[1], f"{archive.root}/x/../{files[2]}", "17000/x/y.g3", "SHA256SUMS"]
@@ -261,6 +264,7 @@ def test_wrong_usage(archive: Archive, arguments: list[str]) -> None:
     assert archive.operator_events == []
 
 
+@pytest.mark.slow
 def test_while_an_archiver_records_and_a_job_deletes(kafka: str, stream: str, tmp_path: Path) -> None:
     """Each file is retired as soon as it is deleted, or before; nothing is ever wrong but between the two."""
     with Recorder(kafka, stream, tmp_path) as recorder:

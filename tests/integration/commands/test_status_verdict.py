@@ -124,6 +124,7 @@ def test_what_died_is_said_and_what_was_stopped_is_no_problem(recorder: Recorder
     assert settings_of(recorder.servers, STATUS_TOPIC)["cleanup.policy"] == "compact"
 
 
+@pytest.mark.slow
 def test_info_shows_the_archive_on_one_screen(recorder: Recorder) -> None:
     recorder.create_topic()
     with RawSender() as sender:

@@ -168,6 +168,7 @@ def test_it_says_so_in_words(copy: Copy) -> None:
     assert done.stdout.endswith("1 wrong\n")
 
 
+@pytest.mark.slow
 def test_while_an_archiver_records_and_is_killed(kafka: str, stream: str, tmp_path: Path) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder:
         recorder.create_topic()

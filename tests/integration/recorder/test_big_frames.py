@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     ConfigResource,
     ResourceType,
@@ -43,6 +44,7 @@ def watched(program: Program) -> Iterator[list[int]]:
         watcher.join()
 
 
+@pytest.mark.slow
 def test_frames_of_100_mb_byte_for_byte_in_little_memory(recorder: Recorder) -> None:
     noise = random.Random(3).randbytes(FRAME_BYTES)
     frames = [scan(0), *(frame_by_hand([("d", noise), ("n", b"%d" % n)], ord("S")) for n in range(2)), scan(1)]

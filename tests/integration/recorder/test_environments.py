@@ -43,6 +43,7 @@ HELPS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", HELPS, ids=" ".join)
 @pytest.mark.parametrize(
     ("env", "encoding"),

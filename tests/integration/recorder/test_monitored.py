@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from g3stream.contract.headers import Kind
@@ -109,6 +110,7 @@ def test_without_kafka_both_say_so_and_the_spools_age_grows(recorder: Recorder) 
             assert metrics(ours)["g3_ingest_connected"] == 1
 
 
+@pytest.mark.slow
 def test_an_archiver_that_has_nothing_to_record_hears_that_kafka_is_back(stream: str, tmp_path: Path) -> None:
     port = free_port()
     broker = Broker(tmp_path / "kafka")

@@ -303,6 +303,7 @@ def own_settings(servers: str, topic: str) -> dict[str, str]:
     return {name: entry.value for name, entry in found.items() if entry.source == given}
 
 
+@pytest.mark.slow
 def test_an_archive_of_mirrored_topics_is_the_same(
     sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:
@@ -354,6 +355,7 @@ def test_an_archive_of_mirrored_topics_is_the_same(
     assert others(sites.home_servers) == {"__consumer_offsets", "heartbeats", *remembered}
 
 
+@pytest.mark.slow
 def test_what_is_set_aside_at_the_site_stops_no_archive_at_home(
     sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:
@@ -386,6 +388,7 @@ def test_what_is_set_aside_at_the_site_stops_no_archive_at_home(
         assert own_settings(far.servers, quarantine_topic(stream))["cleanup.policy"] == "compact"
 
 
+@pytest.mark.slow
 def test_what_retention_took_before_it_was_mirrored_is_told_at_home(
     sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from tests.support.processes import Program, eventually, get
 _COMMAND = [sys.executable, "-m", "testbed.demo"]
 
 
+@pytest.mark.slow
 def test_the_demo_records_all_that_was_sent_and_says_so(tmp_path: Path) -> None:
     directory = tmp_path / "demo"
     with subprocess.Popen([*_COMMAND, "--directory", directory], stdout=subprocess.PIPE, text=True) as demo:
@@ -74,6 +75,7 @@ def test_the_demo_records_all_that_was_sent_and_says_so(tmp_path: Path) -> None:
         web.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "to_the_group"), [("starting Kafka", False), ("starting Kafka", True), ("receiving frames", False)]
 )

@@ -42,6 +42,7 @@ def imported(log: Iterable[str]) -> set[str]:
     return {name if name == "importlib.metadata" else name.partition(".")[0] for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["ingest", "archiver", *(f"archiver {name}" for name in COMMANDS)])
 @pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("--wat", 2)])
 def test_help_and_wrong_usage_wait_for_no_kafka(command: str, argument: str, code: int, always: set[str]) -> None:

@@ -61,6 +61,7 @@ def test_the_runs_broker_takes_and_gives_back(kafka: str, stream: str) -> None:
     assert consume(kafka, stream, 2) == [b"one", b"two"]
 
 
+@pytest.mark.slow
 def test_a_killed_broker_comes_back_on_its_port_with_its_data(tmp_path: Path) -> None:
     with Broker(tmp_path / "kafka", properties={"message.max.bytes": "2000"}) as broker:
         servers = broker.bootstrap_servers
