@@ -119,7 +119,6 @@ def test_without_kafka(names: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # 35 commands one after the other: half a minute, and longer on a busy machine
 def test_of_an_archive(kafka: str, recorder: Recorder, names: dict[str, str], tmp_path: Path) -> None:
     # The records are years old, so that their ingest isn't taken for running; retention must not delete them.
     recorder.create_topic(config={"retention.ms": "-1"})

@@ -4,15 +4,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from testbed.smurf.simulator import Simulator
 from tests.sotodlib.analysis import ARCHIVE, STREAM_ID, Analysis, Session, ended, finished_sessions, names
 
 if TYPE_CHECKING:
     from tests.ocs.agents import Observatory  # which needs the package ocs
 
-pytestmark = pytest.mark.timeout(600)
 
 _DOCS = Path(__file__).parents[2] / "docs" / "operate" / "simons-observatory.md"
 

@@ -10,8 +10,6 @@ pytest.importorskip("socs", reason="the package socs isn't installed: pip instal
 
 from tests.socs.transfer import rows  # after the skip
 
-pytestmark = pytest.mark.timeout(600)  # of which sotodlib's installation takes two minutes, once
-
 DAY_MS = 86_400_000
 
 

@@ -21,7 +21,6 @@ from tests.support.processes import SECONDS, Recorder, eventually
 if TYPE_CHECKING:
     from tests.ocs.agents import Observatory  # which needs the package ocs
 
-pytestmark = pytest.mark.timeout(600)  # of which so3g's installation takes two minutes, once
 
 CHANNELS = (5, 63)
 RATE_HZ = 4

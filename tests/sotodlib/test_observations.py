@@ -12,8 +12,6 @@ from testbed.smurf.simulator import Simulator
 from tests.sotodlib.analysis import ARCHIVE, PARTIAL, STREAM_ID, Analysis, Session, ended, finished_sessions, names
 from tests.support.processes import Recorder, eventually
 
-pytestmark = pytest.mark.timeout(600)  # of which sotodlib's installation takes two minutes, once
-
 OBSERVATORY = ("--name-format", "session", "--carry", "Observation", "--carry", "Wiring")
 """What docs/operate/simons-observatory.md says that such a site sets, of what says how files are named."""
 

@@ -19,8 +19,6 @@ from testbed.smurf.simulator import Simulator
 from tests.sotodlib.analysis import STREAM_ID
 from tests.support.processes import SECONDS, Program, Recorder, eventually, get
 
-pytestmark = pytest.mark.timeout(600)  # of which so3g's installation takes two minutes, once
-
 CHANNELS = 64
 NOISE = 1000 / math.sqrt(3) * math.pi / 2**15 / math.sqrt(SAMPLES_HZ / 2)
 """White noise level of values that are evenly distributed from -1000 to 1000 counts, in rad/√Hz."""

@@ -37,7 +37,7 @@ from testbed.child_process import start_child_process
 from tests.support.injection import stepped_clock
 from tests.support.injection.stepped_clock import HostClock
 
-SECONDS = 30.0
+SECONDS = 60.0
 """The timeout of events that take well under a second on an idle machine."""
 
 PATIENT = ("--gap", "60")
@@ -259,7 +259,7 @@ class Recorder:
         found: list[tuple[RecordHeaders, int, bytes]] = []
         try:
             partition = TopicPartition(topic or frames_topic(self.stream), 0, 0)
-            _, end = consumer.get_watermark_offsets(partition, SECONDS)
+            end = _end_of(consumer, partition)
             consumer.assign([partition])
             while len(found) < end:
                 # `consume` waits for the requested number: it may not exceed the number of records.
@@ -284,6 +284,18 @@ class Recorder:
             for program in self._programs:
                 assert program.may_fail or "Traceback" not in program.log
                 assert not program.times_of(OUT_OF_ORDER)
+
+
+def _end_of(consumer: Consumer, partition: TopicPartition) -> int:
+    """Return the offset after the last record, also of a topic that was created a moment ago and has no leader yet."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, SECONDS)[1]
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def committed(servers: str, group: str, *streams: str) -> list[int]:

@@ -23,7 +23,6 @@ def most_at_once(syncs: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_streams_are_made_durable_all_at_once_while_recorded_and_at_a_stop(
     recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -322,7 +322,6 @@ def test_a_broker_falls_silent(cluster: Cluster, stream: str, tmp_path: Path) ->
 
 
 @ONLY_IN_FULL
-@pytest.mark.timeout(600)
 def test_with_the_session_that_brokers_have_by_default(stream: str, tmp_path: Path) -> None:
     with (
         Cluster(tmp_path / "kafka", properties=DEFAULT_SESSION) as cluster,
