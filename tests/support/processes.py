@@ -287,7 +287,7 @@ class Recorder:
 
 
 def _end_of(consumer: Consumer, partition: TopicPartition) -> int:
-    """Return the offset after the last record, also of a topic that was created a moment ago and has no leader yet."""
+    """Return the offset after the last record, also of a topic so new that it has no leader yet."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
