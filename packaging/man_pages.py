@@ -107,7 +107,7 @@ def _prose(text: str, *, with_items: bool = False) -> Iterator[str]:
 
 
 def _rows(lines: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the rows of a table (a term, two spaces or more, text that may go on below itself); else nothing."""
+    """Return the rows of a table (a term, two spaces or more, text that may continue below itself); else nothing."""
     rows: list[tuple[str, str]] = []
     for line in lines:
         depth = len(line) - len(line.lstrip())

@@ -45,7 +45,7 @@ def make_parser() -> EnvArgumentParser:
     what = "how many frames to begin with; default: 10"
     flags.add_argument("-n", "--frames", type=_count, metavar="N", help=what)
     time_option(flags, "--since", "begin with the frames received from then on")
-    flags.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    flags.add_argument("-f", "--follow", action="store_true", help="continue with what comes, until Ctrl-C")
     flags.add_argument("--json", action="store_true", help="print JSON Lines")
     flags.add_argument("--dump", action="store_true", help="print each frame's content, as spt3g-dump does")
     flags.add_kafka_options()

@@ -1,6 +1,6 @@
 """Serve a page for a browser: what is recorded now, each night on a timeline, and
 every file. A process of its own that joins no group and only reads: whatever
-happens to it, recording goes on.
+happens to it, recording continues.
 
   /                       what is wrong, in sentences; each stream and archiver
   /night/2026-11-29       the night from that noon (UTC) to the next

@@ -87,7 +87,7 @@ class LossReporter:
         """
         what = f"offsets {at} to {earliest - 1} were deleted from the topic before they were recorded"
         if at is not None and at > earliest:
-            what = f"the topic ends before offset {at}, where recording was to go on: it has been made anew"
+            what = f"the topic ends before offset {at}, where recording was to continue: it has been created again"
         log.error("%s: %s; continuing at offset %d", self._stream, what, earliest)
         return what
 

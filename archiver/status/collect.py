@@ -118,8 +118,9 @@ def _last_records(
 ) -> Mapping[str, list[TailRecord]]:
     """Read the last records of each stream, as few as its status needs. Raises KafkaException.
 
-    They reach back to its last fact, or to the commit of an open file, whose checkpoint says what was before: a few
-    records, usually. (To look for the START of an acquisition took 8 MB of each stream that is recording.)
+    They reach back to its last record that is no frame, or to the commit of an open file, whose checkpoint has what
+    was before: a few records, usually. (To look for the START of an acquisition took 8 MB of each stream that is
+    recording.)
     """
     starts = {stream: _start(span, commits.get(stream)) for stream, span in spans.items()}
     blocks = {stream: (start, spans[stream][1]) for stream, start in starts.items()}

@@ -197,7 +197,7 @@ class SequenceTracker:
         if headers.seq > 0:
             self._add_loss(headers.seq, f"{headers.epoch}:0 to {headers.epoch}:{headers.seq - 1}", LossCause.MISSING)
         elif headers.prev is None:
-            what = f"epoch {headers.epoch} names no predecessor: its spool was new; a tail may be lost"
+            what = f"epoch {headers.epoch} begins a new spool; the last records of the one before may be lost"
             self._add_loss(None, what, LossCause.SPOOL)
         else:
             epoch, last = headers.prev
@@ -213,10 +213,10 @@ class SequenceTracker:
                 self._add_loss(None, what, LossCause.SPOOL)
             elif epoch != (newest := next(reversed(self._last_seq))):
                 # An older copy of the spool, of a time between two epochs.
-                what = f"ingest's spool had gone back to {epoch}; {newest} is known here, and its tail may be lost"
+                what = f"ingest's spool had gone back to {epoch}; {newest} is known, its last records may be lost"
                 self._add_loss(None, what, LossCause.SPOOL)
         if headers.unclean:
-            what = "the ingest host went down unasked; records of its last second may be lost"
+            what = "the ingest host went down without a clean shutdown; records of its last second may be lost"
             self._add_loss(None, what, LossCause.HOST)
 
     def _add_chunk(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:

@@ -126,7 +126,7 @@ class InFlightBatches:
 
         Purging instead would be a fatal error, as it leaves a gap.
         """
-        # Pending callbacks refer to this object: with a reference to the producer, it would go on sending, unnoticed.
+        # Pending callbacks refer to this object: with a reference to the producer, it would keep sending, unnoticed.
         del self._producer
 
     def _produce(

@@ -144,7 +144,7 @@ def test_it_is_created_again_while_a_commit_and_records_of_the_former_one_wait(r
     recorder.recreate_topic()
     renewed = Source(recorder.servers, recorder.stream, epochs=0)
     renewed.start()
-    archiver.await_line("made anew|released", FOUND_SECONDS)
+    archiver.await_line("created again|released", FOUND_SECONDS)
     gate.open()
     renewed.scans(3)
     renewed.end()

@@ -125,7 +125,7 @@ def test_a_loss_is_shown_with_its_file_and_no_group_is_made_by_looking(recorder:
     (acquisition,) = listed(recorder, "files")
     (file,) = acquisition["files"]
     (loss,) = file["losses"]
-    assert "a tail may be lost" in loss["what"]
+    assert "the last records of the one before may be lost" in loss["what"]
     assert (loss["records"], acquisition["lost_records"]) == (None, None)
     table = archiver(recorder, "files", *group(recorder)).stdout.splitlines()
     assert "LOST" in table[2]
