@@ -28,6 +28,7 @@ def results_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.slow
 def test_make_bench(results_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`make bench` and `python -m bench --only …`."""
     monkeypatch.setattr(bench, "_WARMING_BYTES", 1_000_000)
@@ -36,6 +37,7 @@ def test_make_bench(results_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {run["who"] for run in json.loads(path.read_text())["runs"]} == {"ours", "bare"}
 
 
+@pytest.mark.slow
 def test_make_bench_long(results_dir: Path) -> None:
     """`make bench-long` and `python -m bench.wide --only …`."""
     assert wide.main(["--only", "streams", "--streams", "2", "--minutes", "0.03"]) == 0
@@ -43,6 +45,7 @@ def test_make_bench_long(results_dir: Path) -> None:
     assert [run["part"] for run in json.loads(path.read_text())["runs"]] == ["streams"]
 
 
+@pytest.mark.slow
 def test_the_functions_that_a_frame_passes() -> None:
     """`python -m bench.measure.frame_way ingest`."""
     command = [sys.executable, "-m", "bench.measure.frame_way", "ingest"]
