@@ -5,6 +5,7 @@ INSTALL = $(PYTHON) packaging/environment.py
 
 .DEFAULT_GOAL := help
 SOAK ?= 5m
+BARE ?= 1
 # Processes that run tests. Most tests wait most of the time: with 3 processes two cores are idle for half of it. 0: only
 # pytest itself.
 WORKERS ?= 5
@@ -17,7 +18,7 @@ RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # that there are.
 ON_SECOND = unit golden integration/client faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),$(PYTEST),$(addprefix tests/,$(ON_SECOND)))
-.PHONY: help demo demo-ocs test test-slow test-second schema figures man pictures soak lint format bench bench-long docs dist image clean
+.PHONY: help demo demo-ocs test test-slow test-second schema figures man pictures soak lint format bench bench-long docs dist image bare clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -84,6 +85,9 @@ image: .venv/.ready  ## the container image, with its version, labels and SBOM
 	@$(INSTALL) dist
 	@version=$$($(BIN)/python -m setuptools_scm) && set -x && docker build --file compose/Dockerfile \
 	  --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) --tag g3-recorder:$$(echo $$version | tr + -) .
+
+bare:  ## README's commands on a bare Debian 12 and 13, as root: make bare BARE=10
+	@$(PYTHON) packaging/bare.py --times $(BARE) $(if $(strip $(PYTEST)),--tests '$(PYTEST)')
 
 clean:  ## remove the environments and everything generated
 	rm -rf .venv .venv-second .kafka build demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

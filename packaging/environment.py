@@ -67,9 +67,13 @@ def _install(extras: str, begin_s: float) -> None:
             elif installing := _INSTALLING.match(line):
                 what = f"installing {installing[1].count(',') + 1} packages"
             if what:
-                print(f"  {time.monotonic() - begin_s:4.0f} s  {what}", flush=True)
+                _say(what, begin_s)
     if pip.returncode:
         raise _InstallError(f"{''.join(shown[-20:])}\n{' '.join(command)} failed: see above")
+
+
+def _say(what: str, begin_s: float) -> None:
+    print(f"  {time.monotonic() - begin_s:4.0f} s  {what}", flush=True)
 
 
 def main() -> int:
@@ -78,6 +82,7 @@ def main() -> int:
     try:
         print(f"Installing into {_VENV}, once: {extras}", flush=True)
         _make_venv()
+        _say("asking the package index", begin_s)
         _install(extras, begin_s)
     except _InstallError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -22,6 +22,13 @@ class Elsewhere:
 
 
 TABLE: Final[Sequence[Elsewhere]] = (
+    Elsewhere(r"make demo", "tests/integration/testbed/test_demo.py", ["testbed.demo"]),
+    Elsewhere(r"\. \.venv/bin/activate", "Makefile::bare", ["packaging/bare.py"]),
+    Elsewhere(
+        r"archiver run .*--kafka-config /etc/g3/client.properties --check-config",
+        "tests/faults/kafka/test_secure_kafka.py::test_check_config_names_a_wrong_password_and_shows_none",
+        ["--kafka-config", "--check-config"],
+    ),
     Elsewhere(r"make bench( BENCH=.*)?", "tests/integration/test_bench.py::test_make_bench", ["make bench"]),
     Elsewhere(r"make bench-long", "tests/integration/test_bench.py::test_make_bench_long", ["make bench-long"]),
     Elsewhere(

@@ -32,6 +32,8 @@ def _broker(site: Site) -> Iterator[None]:
 
 NOTHING: Final = SetUp(_nothing, shared=True)
 """No broker: for a page that starts its own at port 9092, or needs none."""
+A_BARE_MACHINE: Final = SetUp(_nothing)
+"""The same, for a page alone: what its programs leave is in the way of no other page."""
 EMPTY: Final = SetUp(_broker)
 """A broker with nothing on it."""
 NIGHT: Final = SetUp(night, shared=True)
@@ -42,6 +44,7 @@ OBSERVATION: Final = SetUp(observation)
 """An observation of three minutes, with frames made by so3g; like NIGHT."""
 
 SET_UPS: Final[Mapping[str, SetUp]] = {
+    "README.md": A_BARE_MACHINE,
     "docs/analyse/again.md": A_NIGHT_TO_CHANGE,
     "docs/analyse/catalog.md": NIGHT,
     "docs/analyse/client.md": NIGHT,
@@ -50,6 +53,7 @@ SET_UPS: Final[Mapping[str, SetUp]] = {
     "docs/analyse/names.md": NIGHT,
     "docs/analyse/read.md": OBSERVATION,
     "docs/analyse/whole.md": NIGHT,
+    "docs/start/from-nothing.md": A_BARE_MACHINE,
 }
 """Each page's set-up, by its path in the repository; EMPTY if it isn't here."""
 
@@ -60,7 +64,6 @@ def set_up_of(page: str) -> SetUp:
 
 
 NOT_CONVERTED: Final = {
-    "README.md",
     "docs/operate/alerts.md",
     "docs/operate/containers.md",
     "docs/operate/kafka-rights.md",
