@@ -11,7 +11,7 @@ parts:
     reader.py      reads what waits, from memory or from the disk            one thread at a time
     recycler.py    reclaims data files, and reuses one                       lock: the spare file
     group_sync.py  makes all of that durable, once a second                  a thread
-    recovery.py    mends what a kill or damage has left, at the start
+    recovery.py    repairs what a kill or damage has left, at the start
     data_file.py   the format of a data file
 
 Locks are acquired in the order writer, recycler, ledger.
@@ -54,7 +54,7 @@ damaged file only what can't be read.
 5. Reclaimed, once complete and acknowledged as a whole: it leaves the ledger, and then becomes the spare file, or is
    deleted, or quarantined if it was damaged (Recycler.reclaim).
 
-## What a kill leaves, and how the next start mends it
+## What a kill leaves, and how the next start repairs it
 
     killed                               leaves                          the start
     before the ledger is first written   an empty ledger, no data file   takes the spool for a new one
@@ -68,7 +68,7 @@ damaged file only what can't be read.
     while the spare file is renamed      it has either name              deletes the spare; reclaims the other
     with the host (power cut)            what was synced, a second ago   the same; a new boot id makes the next record
                                                                          say that a tail may be lost (`unclean`)
-    never: it was closed                 complete files, a clean ledger  has nothing to mend
+    never: it was closed                 complete files, a clean ledger  has nothing to repair
 
 A ledger that is damaged or missing is rebuilt from the data files: all in them is published again, and its last
 record is the last one in them. Kafka may get again what was acknowledged since the ledger was written; the archiver

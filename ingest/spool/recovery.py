@@ -1,4 +1,4 @@
-"""Recovery: what a start finds in the spool's directory, and how it mends what a kill or damage left.
+"""Recovery: what a start finds in the spool's directory, and how it repairs what a kill or damage left.
 
 See this package's docstring.
 """
