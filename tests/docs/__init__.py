@@ -24,7 +24,8 @@ line's end. All other lines are its output, up to the next command. If none is s
   shows what the page shows, at most a minute: so a page needs no `sleep`.
 - **A command that runs until it is stopped** (`ingest`, `archiver run`, `web`, …; `_RUNS_ON` in run.py) goes on in
   the background, once its log says that it is ready, until the page's end, where SIGTERM must end it in order. Shown
-  output is how its log begins. A last output line `^C` stops it there.
+  output is how its log begins. A last output line `^C` stops it there; `kill $!` and `kill -9 $!` end what was
+  started last.
 - **Python**: a block of language `python` is a program of its own; a block of language `text` right after it is what
   it prints. One with `follow=True` or `while True` goes on in the background. One that imports so3g or sotodlib is
   run by the environment that has these (testbed/sotodlib_venv.py).

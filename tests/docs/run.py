@@ -29,6 +29,7 @@ _LOOKS = re.compile(
 )
 """Commands that change nothing, so they can be repeated until they show what is expected."""
 _LOOK_SECONDS = 60.0
+_ENDS_LAST = re.compile(r"kill (-9 )?\$!$")
 
 
 def executed(steps: Sequence[Step], page: str) -> list[Step]:
@@ -60,7 +61,7 @@ def execute(page: str, steps: Sequence[Step], site: Site, directory: Path) -> No
 def _run(where: str, shell: Shell, command: Command, code: int) -> None:
     deadline = time.monotonic() + (_LOOK_SECONDS if _LOOKS.match(command.text) else 0)
     while True:
-        found, printed = shell.run(command.text)
+        found, printed = shell.end_last(command.text) if _ENDS_LAST.match(command.text) else shell.run(command.text)
         if found == code and is_as_shown(printed, command.output):
             break
         if time.monotonic() >= deadline:

@@ -53,6 +53,8 @@ SET_UPS: Final[Mapping[str, SetUp]] = {
     "docs/analyse/names.md": NIGHT,
     "docs/analyse/read.md": OBSERVATION,
     "docs/analyse/whole.md": NIGHT,
+    "docs/operate/first-night.md": NOTHING,
+    "docs/operate/maintenance.md": A_NIGHT_TO_CHANGE,
     "docs/start/from-nothing.md": A_BARE_MACHINE,
 }
 """Each page's set-up, by its path in the repository; EMPTY if it isn't here."""

@@ -7,6 +7,8 @@ _ANY = "..."
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DIGEST = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b")
 _NUMBER = re.compile(r"[-+]?\d[\d.,:_-]*(T[\d:.]+)?(\s?(B|kB|MB|GB|TB|KiB|MiB|GiB|µs|us|ms|s|min|h|d)\b)?")
+_DURATION = re.compile(r"\b\d+ (d|h|min) \d+ (h|min|s)\b")
+"""Of two units, which may be one the next time."""
 _RULE = re.compile(r"([─━═=_-])\1{2,}")
 
 
@@ -32,5 +34,6 @@ def _line(shown: str) -> str:
 def _loose(line: str) -> str:
     """Return a line without what may differ."""
     line = _DIGEST.sub("#", _ESCAPES.sub("", line))
+    line = _DURATION.sub("0 s", line)
     line = _NUMBER.sub("#", _RULE.sub(r"\1", line))
     return " ".join(line.split())

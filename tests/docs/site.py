@@ -23,6 +23,8 @@ PORT: Final = 9092
 
 _SECONDS = 120.0
 _STOP_SECONDS = 60.0
+_IN_ORDER: Final = (0, -15, 143)
+"""Exit codes of programs that SIGTERM has stopped."""
 _OURS = ("INGEST_", "ARCHIVER_", "LOGLEVEL", "KAFKA_", "XDG_", "OCS_", "PYTEST_")
 _SHOWN = re.compile(rf"(?<![\w./~$}}-])({'|'.join(DIRECTORIES)})(?![\w-])")
 
@@ -97,6 +99,13 @@ class Shell:
         assert code.exists(), f"the shell ended: {command}\n{self._printed()}"
         return int(code.read_text()), self._printed()
 
+    def end_last(self, command: str) -> tuple[int, str]:
+        """Run a page's `kill $!`, of what was started last; wait until that has ended, as it should."""
+        last = self._running.pop()
+        done = self.run(command.replace("$!", str(last.pid)))
+        last.await_end((-9,) if "-9" in command else _IN_ORDER)
+        return done
+
     def start(self, command: str) -> "Running":
         """Start a command that runs on. It gets the shell's directory and variables."""
         state = self._scratch / f"state{len(self._running)}"
@@ -151,6 +160,11 @@ class Running:
         self._log = log
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._program.pid
+
+    @property
     def printed(self) -> str:
         """What it has printed so far."""
         return self._site.shown(self._log.read_text(errors="replace"))
@@ -173,11 +187,15 @@ class Running:
         """Stop it; fail if it doesn't end in order."""
         if self._program.poll() is None:
             self._program.terminate()
+        self.await_end(_IN_ORDER)
+
+    def await_end(self, codes: tuple[int, ...]) -> None:
+        """Wait until it has ended; fail if it has another exit code than these."""
         try:
             code = self._program.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self._command}: still runs after SIGTERM:\n{self.printed}") from None
-        assert code in (0, -15, 143), f"{self._command}: ended with exit code {code}\n{self.printed}"
+            raise AssertionError(f"{self._command}: still runs after a signal:\n{self.printed}") from None
+        assert code in codes, f"{self._command}: ended with exit code {code}\n{self.printed}"
         assert "Traceback" not in self.printed, f"{self._command}:\n{self.printed}"
 
     def kill(self) -> None:

@@ -57,6 +57,7 @@ def test_a_command_executed_elsewhere_is_shown_and_the_named_test_has_it(entry: 
         ("anything\n", [], True),
         ("12 files, 3.4 MB in 2 min\n\nok\n", ["1 files, 999 kB  in 10 s", "ok"], True),
         ("12 files\nok\n", ["12 files"], False),
+        ("for 31 s, 4 files\n", ["for 1 h 2 min, 4 files"], True),
         ("12 files\nok\n", ["12 files", "..."], True),
         ("a\nb\nc\n", ["a", "...", "c"], True),
         ("a\nc\n", ["a", "...", "c"], True),
