@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from g3stream.host.durations import parse_duration_s
 
 _AGO_UNITS = "smhdw"
-_CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?")
+# Not 24:00: for Python 3.14 that is the first moment of this day, for earlier ones no time.
+_CLOCK = re.compile(r"(?:[01]?[0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2})?")
 _UNIX = re.compile(r"[0-9]{9,10}(?:\.[0-9]{1,6})?")
 
 
