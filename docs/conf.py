@@ -1,6 +1,8 @@
 """The site's settings for Sphinx: `make docs` builds it in build/site, with each warning an error."""
 
+import sys
 from importlib import metadata
+from pathlib import Path
 
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
@@ -33,6 +35,16 @@ linkcheck_timeout = 20
 
 
 def setup(app: Sphinx) -> None:
-    """Add the languages of code blocks that a test tells apart, and that nothing highlights."""
+    """Add languages of code blocks that nothing highlights, and what is generated."""
+    app.connect("source-read", _add_commands)
     for language in ("digest", "hex", "invalid", "messages"):
         app.add_lexer(language, TextLexer)
+
+
+def _add_commands(app: Sphinx, page: str, source: list[str]) -> None:
+    """Add all commands, from their parsers, to the page of commands."""
+    if page == "reference/commands":
+        sys.path.insert(0, str(Path(app.srcdir).parent / "packaging"))
+        from commands_page import commands_page
+
+        source[0] += commands_page()

@@ -21,7 +21,7 @@ _SPECIAL = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "
 _ROW = re.compile(r"(\S.*?) {2,}(\S.*)")
 _ITEM = re.compile(r"  (?!archiver |ingest )\S")
 _SECTIONS = {"examples:": "EXAMPLES", "exit codes:": "EXIT STATUS"}
-_BUILDER = {"XDG_STATE_HOME": "~/.local/state", "COLUMNS": str(_COLUMNS - _INDENT), "NO_COLOR": "1"}
+BUILDER = {"XDG_STATE_HOME": "~/.local/state", "COLUMNS": str(_COLUMNS - _INDENT), "NO_COLOR": "1"}
 """Of the environment, so that the pages don't depend on who makes them where."""
 
 
@@ -36,23 +36,28 @@ def man_page(parser: EnvArgumentParser, summary: str, see_also: Iterable[str]) -
     lines += _verbatim([line.removeprefix("       ") for line in usage])
     lines += [".SH DESCRIPTION", *_prose(parser.description or "", with_items=True), ".SH OPTIONS"]
     for argument in parser.arguments:
-        lines += [".TP", _invocation(argument), _escaped(_help(argument))]
+        lines += [".TP", _invocation(argument), _escaped(help_text(argument))]
     lines += _after_options(parser.epilog or "")
     lines += [".SH SEE ALSO", ",\n".join(f"\\fB{_escaped(other)}\\fR(1)" for other in see_also if other != name)]
     return "\n".join(lines) + "\n"
 
 
-def write_pages(directory: Path) -> None:
-    """Write all pages to this directory."""
+def commands() -> list[tuple[EnvArgumentParser, str]]:
+    """Return the parsers of all programs and commands, and what each does."""
     # Imported here: they have defaults from the environment.
     import archiver.__main__
     import ingest.__main__
 
-    pages = [
+    return [
         (ingest.__main__.make_parser(), "read G3 frames from TCP and publish them to Kafka"),
         (archiver.__main__.make_parser(), "record G3 streams from Kafka as .g3 files"),
         *((archiver.__main__.make_command_parser(name), what) for name, what in archiver.__main__.COMMANDS.items()),
     ]
+
+
+def write_pages(directory: Path) -> None:
+    """Write all pages to this directory."""
+    pages = commands()
     names = [parser.prog.replace(" ", "-") for parser, _ in pages]
     directory.mkdir(parents=True, exist_ok=True)
     for name, (parser, summary) in zip(names, pages, strict=True):
@@ -66,7 +71,8 @@ def _invocation(argument: argparse.Action) -> str:
     return ", ".join(f"\\fB{_escaped(flag)}\\fR{value}" for flag in argument.option_strings) or value.lstrip()
 
 
-def _help(argument: argparse.Action) -> str:
+def help_text(argument: argparse.Action) -> str:
+    """Return what --help says of an argument, whoever asks where."""
     # The default of --who is the builder's name.
     return (argument.help or "") % {"default": "shown by --help"}
 
@@ -91,7 +97,7 @@ def _prose(text: str, *, with_items: bool = False) -> Iterator[str]:
     """
     for paragraph in text.strip("\n").split("\n\n"):
         lines = paragraph.strip("\n").split("\n")
-        if with_items and all(_ITEM.match(line) for line in lines) and not _rows(lines):
+        if with_items and is_item(lines):
             yield from (".IP \\(bu 2", *(_escaped(line.strip()) for line in lines))
             continue
         for indented, group in groupby(lines, lambda line: line.startswith(" ")):
@@ -104,6 +110,11 @@ def _prose(text: str, *, with_items: bool = False) -> Iterator[str]:
                     yield from (".TP", f"\\fB{_escaped(term)}\\fR", _escaped(what))
             else:
                 yield from _verbatim([line[2:] for line in part])
+
+
+def is_item(lines: Sequence[str]) -> bool:
+    """Return whether a paragraph is an item of a list: indented, no table, no commands."""
+    return all(_ITEM.match(line) for line in lines) and not _rows(lines)
 
 
 def _rows(lines: Sequence[str]) -> list[tuple[str, str]]:
@@ -134,5 +145,5 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.update(_BUILDER)
+    os.environ.update(BUILDER)
     write_pages(Path(sys.argv[1]))
