@@ -3,7 +3,7 @@
 How a page is written
 ---------------------
 
-A command is in a block of language `console`. Each command begins with `$ `, and goes on after a backslash at a
+A command is in a block of language `console`. Each command begins with `$ `, and continues after a backslash at a
 line's end. All other lines are its output, up to the next command. If none is shown, nothing is compared.
 
     ```console
@@ -22,12 +22,12 @@ line's end. All other lines are its output, up to the next command. If none is s
 - **An exit code** is expected to be 0. If it isn't, the page says so, by `echo $?` as the next command.
 - **A command that only looks** (`archiver status`, `files`, `curl`, `ls`, …; `_LOOKS` in run.py) is repeated until it
   shows what the page shows, at most a minute: so a page needs no `sleep`.
-- **A command that runs until it is stopped** (`ingest`, `archiver run`, `web`, …; `_RUNS_ON` in run.py) goes on in
+- **A command that runs until it is stopped** (`ingest`, `archiver run`, `web`, …; `_RUNS_ON` in run.py) runs on in
   the background, once its log says that it is ready, until the page's end, where SIGTERM must end it in order. Shown
   output is how its log begins. A last output line `^C` stops it there; `kill $!` and `kill -9 $!` end what was
   started last.
 - **Python**: a block of language `python` is a program of its own; a block of language `text` right after it is what
-  it prints. One with `follow=True` or `while True` goes on in the background. One that imports so3g or sotodlib is
+  it prints. One with `follow=True` or `while True` runs on in the background. One that imports so3g or sotodlib is
   run by the environment that has these (testbed/sotodlib_venv.py).
 - **A file**: a block of language toml, ini, yaml, properties, conf or sql whose first line is a comment with nothing
   but a file's name (`# streams.toml`, `# /etc/g3/client.properties`) is written to that file.

@@ -29,6 +29,13 @@ TABLE: Final[Sequence[Elsewhere]] = (
         "tests/faults/kafka/test_secure_kafka.py::test_check_config_names_a_wrong_password_and_shows_none",
         ["--kafka-config", "--check-config"],
     ),
+    Elsewhere(r"pip install '\.\[ocs\]'", "Makefile::.venv/.ready", ["$(INSTALL) demo,ocs,"]),
+    Elsewhere(
+        r"from ocs\.ocs_client import OCSClient",
+        "tests/ocs/test_smurf_recorder.py",
+        ["client.record.start()", '["last_files"]', "client.record.stop()"],
+        page="docs/reference/agents/smurf_recorder.rst",
+    ),
     Elsewhere(r"make bench( BENCH=.*)?", "tests/integration/test_bench.py::test_make_bench", ["make bench"]),
     Elsewhere(r"make bench-long", "tests/integration/test_bench.py::test_make_bench_long", ["make bench-long"]),
     Elsewhere(

@@ -15,6 +15,8 @@ from tests.docs.run import execute, executed
 from tests.docs.setups import NOT_CONVERTED, SetUp, set_up_of
 from tests.docs.site import Site, new_site
 
+pytestmark = pytest.mark.slow
+
 CONVERTED = {name_of(page): page for page in PAGES if name_of(page) not in NOT_CONVERTED}
 STEPS = {name: found for name, page in CONVERTED.items() if (found := executed(steps(page), name))}
 SITES = {name: (set_up_of(name), "" if set_up_of(name).shared else name) for name in STEPS}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.elsewhere import TABLE, Elsewhere
-from tests.docs.pages import PAGES, ROOT, Command, blocks, name_of, steps
+from tests.docs.elsewhere import TABLE, Elsewhere, where_executed
+from tests.docs.pages import PAGES, ROOT, WrittenFile, blocks, name_of, steps
 from tests.docs.setups import NOT_CONVERTED, SET_UPS
 from tests.docs.shown_output import is_as_shown
 
@@ -38,9 +38,10 @@ def test_set_ups_are_of_pages_that_exist() -> None:
 @pytest.mark.parametrize("entry", TABLE, ids=lambda entry: entry.command)
 def test_a_command_executed_elsewhere_is_shown_and_the_named_test_has_it(entry: Elsewhere) -> None:
     pages = [page for page in PAGES if entry.page in ("", name_of(page))]
-    commands = [step.text for page in pages for step in steps(page) if isinstance(step, Command)]
-    lines = [re.sub(r"\\\n\s*", " ", command).strip() for command in commands]
-    assert any(re.fullmatch(entry.command, line) for line in lines), "no page shows such a command"
+    shown = [
+        (step.text, name_of(page)) for page in pages for step in steps(page) if not isinstance(step, WrittenFile)
+    ]
+    assert any(where_executed(text, page) is entry for text, page in shown), "no page shows such a command"
     path, _, function = entry.test.partition("::")
     source = (ROOT / path).read_text()
     if path == "Makefile":
