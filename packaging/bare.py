@@ -53,7 +53,7 @@ runs_on() {{
 }}
 looks() {{
     say "$1"
-    for _ in $(seq 90); do
+    for _ in $(seq 300); do
         if printed=$(eval "$1" 2>&1); then printf '%s\\n' "$printed"; return; fi
         sleep 1
     done
