@@ -56,6 +56,19 @@ TABLE: Final[Sequence[Elsewhere]] = (
         "tests/faults/archiver/test_archiver_killed.py::test_killed_twice_the_files_are_the_same",
         ["twice"],
     ),
+    Elsewhere(
+        r"promtool check rules .*",
+        "tests/monitoring/test_alerts.py::test_prometheus_takes_its_settings",
+        ['"check", "rules"'],
+    ),
+    Elsewhere(r"promtool test rules .*", "tests/monitoring/test_alerts.py", ['"test", "rules"']),
+    Elsewhere(r"archiver quicklook", "tests/integration/archiver/test_quicklook.py", ["quicklook"]),
+    Elsewhere(
+        r"from spt3g import core",
+        "tests/unit/archiver/relay/test_server.py::test_spt3g_reads_the_frames",
+        ["tcp://"],
+        page="docs/operate/relay.md",
+    ),
 )
 
 

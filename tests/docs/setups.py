@@ -55,6 +55,9 @@ SET_UPS: Final[Mapping[str, SetUp]] = {
     "docs/analyse/whole.md": NIGHT,
     "docs/operate/first-night.md": NOTHING,
     "docs/operate/maintenance.md": A_NIGHT_TO_CHANGE,
+    "docs/operate/page.md": NIGHT,
+    "docs/operate/quicklook.md": NIGHT,
+    "docs/operate/relay.md": NIGHT,
     "docs/start/from-nothing.md": A_BARE_MACHINE,
     "docs/reference/g3.files.md": NIGHT,
 }
@@ -67,14 +70,8 @@ def set_up_of(page: str) -> SetUp:
 
 
 NOT_CONVERTED: Final = {
-    "docs/operate/alerts.md",
     "docs/operate/containers.md",
     "docs/operate/kafka-rights.md",
-    "docs/operate/monitoring.md",
-    "docs/operate/on-file.md",
-    "docs/operate/page.md",
-    "docs/operate/quicklook.md",
-    "docs/operate/relay.md",
     "docs/operate/second-site.md",
     "docs/operate/simons-observatory.md",
     "docs/operate/suprsync.md",
