@@ -243,12 +243,14 @@ def _options(parser: argparse.ArgumentParser, *, is_agent: bool) -> dict[str, di
         default = action.default
         if is_agent and isinstance(default, str) and callable(action.type):
             default = action.type(default)
+        # Paths of which there may be none: argparse called them required before Python 3.14.
+        any_number = action.nargs == "*" and not action.option_strings
         properties = {
             "variable": variable and variable[1],
             "default": _plain(default),
             "nargs": action.nargs,
             "choices": action.choices and sorted(map(str, action.choices)),
-            "required": action.required or None,
+            "required": action.required or any_number or None,
         }
         name = " ".join(action.option_strings) or action.dest
         found[name] = {key: value for key, value in properties.items() if value is not None}
