@@ -69,6 +69,12 @@ TABLE: Final[Sequence[Elsewhere]] = (
         ["tcp://"],
         page="docs/operate/relay.md",
     ),
+    Elsewhere(
+        r"\$acls .*",
+        "tests/faults/kafka/test_least_rights.py",
+        ["as in docs/operate/kafka-rights.md"],
+        page="docs/operate/kafka-rights.md",
+    ),
 )
 
 

@@ -54,6 +54,7 @@ SET_UPS: Final[Mapping[str, SetUp]] = {
     "docs/analyse/read.md": OBSERVATION,
     "docs/analyse/whole.md": NIGHT,
     "docs/operate/first-night.md": NOTHING,
+    "docs/operate/kafka-rights.md": NOTHING,
     "docs/operate/maintenance.md": A_NIGHT_TO_CHANGE,
     "docs/operate/page.md": NIGHT,
     "docs/operate/quicklook.md": NIGHT,
@@ -71,7 +72,6 @@ def set_up_of(page: str) -> SetUp:
 
 NOT_CONVERTED: Final = {
     "docs/operate/containers.md",
-    "docs/operate/kafka-rights.md",
     "docs/operate/second-site.md",
     "docs/operate/simons-observatory.md",
     "docs/operate/suprsync.md",

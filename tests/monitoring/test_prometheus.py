@@ -89,9 +89,9 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(scene: Scene) -> None:
 def test_every_metric_is_explained(scene: Scene) -> None:
     explained = (MONITORING.parents[1] / "docs" / "reference" / "metrics.md").read_text()
     for job in scene.ports:
-        named = re.findall(rf"^# TYPE g3_{job}_(\w+)", scene.metrics(job), re.MULTILINE)
+        named = re.findall(rf"^# TYPE (g3_{job}_\w+) (\w+)$", scene.metrics(job), re.MULTILINE)
         assert len(named) > 12
-        assert [name for name in named if f"`{name}`" not in explained] == []
+        assert [(name, kind) for name, kind in named if f"\n| `{name}` | {kind} |" not in explained] == []
 
 
 def test_all_that_rules_and_dashboard_query_exists(scene: Scene) -> None:

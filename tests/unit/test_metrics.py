@@ -1,7 +1,9 @@
 """Metrics of ingest and archiver: latency histograms, each stream's values, and health."""
 
+import json
 import os
 import platform
+import re
 import tracemalloc
 from dataclasses import replace
 from importlib.metadata import version
@@ -31,6 +33,7 @@ from ingest.metrics import metrics as ingest_metrics
 from ingest.metrics import problems
 from ingest.status import PublishStatus, ReceiveStatus, SpoolStatus, StoppedStream, StreamStatus
 
+ROOT = Path(__file__).parents[2]
 NOW = 1_700_000_000.0
 ALL_IS_WRITTEN = LogStatus()
 UNREAD = LogStatus(7, "the log hasn't been written for 40 s")
@@ -57,6 +60,18 @@ def test_both_programs_report_their_versions() -> None:
     ingest = samples(ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), DiskSpace(), NOW))
     assert ingest["g3_ingest_build_info", labels] == 1
     assert of_archiver(ARCHIVE, EventCounters())["g3_archiver_build_info", labels] == 1
+
+
+def test_the_reference_has_each_metric_with_its_labels_and_no_other() -> None:
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(g3_\w+?)(?:_total)?` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE)
+    pinned = json.loads((ROOT / "tests" / "golden" / "data" / "metrics.json").read_text())
+    of_a_disk = {f"g3_ingest_spool_disk_{what}_bytes": ["gauge", "stream"] for what in ("free", "size")}
+    ours = {name: values for name, values in {**pinned, **of_a_disk}.items() if name.startswith("g3_")}
+    assert {name: [kind, *sorted(re.findall(r"\w+", labels))] for name, kind, labels in rows} == {
+        name: [kind, *(label for label in labels if label != "le")] for name, (kind, *labels) in ours.items()
+    }
+    assert len(rows) == len(ours)
 
 
 # Latencies
