@@ -21,6 +21,8 @@ class Elsewhere:
     page: str = ""
 
 
+_SYSTEMD: Final = "docs/operate/systemd.md"
+
 TABLE: Final[Sequence[Elsewhere]] = (
     Elsewhere(r"make demo", "tests/integration/testbed/test_demo.py", ["testbed.demo"]),
     Elsewhere(r"\. \.venv/bin/activate", "Makefile::bare", ["packaging/bare.py"]),
@@ -74,6 +76,38 @@ TABLE: Final[Sequence[Elsewhere]] = (
         "tests/faults/kafka/test_least_rights.py",
         ["as in docs/operate/kafka-rights.md"],
         page="docs/operate/kafka-rights.md",
+    ),
+    # No systemd runs here as process 1. The units are installed in a root directory of the test's own, and checked by
+    # systemd; users and directories are made there; the programs record with the units' settings and restrictions.
+    Elsewhere(
+        r"(install|cp|ln|echo|make|systemd-sysusers|systemd-tmpfiles|runuser|apt-get|tar)\b.*",
+        "tests/monitoring/test_systemd.py::test_the_user_and_the_settings_directory_are_made",
+        ["installed as in docs/operate/systemd.md", "systemd-sysusers", "systemd-tmpfiles"],
+        page=_SYSTEMD,
+    ),
+    Elsewhere(
+        r"systemctl .*",
+        "tests/monitoring/test_systemd.py::test_it_records_within_the_sandbox_of_the_units_to_a_broker_as_documented",
+        ["ExecStart"],
+        page=_SYSTEMD,
+    ),
+    Elsewhere(
+        r"(try=|\$try ).*",
+        "tests/monitoring/test_systemd.py::test_the_program_accepts_the_settings_of_the_unit_and_the_examples",
+        ["EnvironmentFile"],
+        page=_SYSTEMD,
+    ),
+    Elsewhere(
+        r"(python3 -m venv|\S+/pip install|cd /opt) ?.*",
+        "Makefile::dist",
+        ["packaging/distribution.py"],
+        page=_SYSTEMD,
+    ),
+    Elsewhere(
+        r"for name in ingest archiver; .*",
+        "tests/unit/test_completion.py::test_other_shells_get_a_script_of_theirs",
+        ["--print-completion"],
+        page=_SYSTEMD,
     ),
 )
 

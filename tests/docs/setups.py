@@ -59,6 +59,7 @@ SET_UPS: Final[Mapping[str, SetUp]] = {
     "docs/operate/page.md": NIGHT,
     "docs/operate/quicklook.md": NIGHT,
     "docs/operate/relay.md": NIGHT,
+    "docs/operate/systemd.md": NOTHING,
     "docs/start/from-nothing.md": A_BARE_MACHINE,
     "docs/reference/g3.files.md": NIGHT,
 }
@@ -75,6 +76,5 @@ NOT_CONVERTED: Final = {
     "docs/operate/second-site.md",
     "docs/operate/simons-observatory.md",
     "docs/operate/suprsync.md",
-    "docs/operate/systemd.md",
 }
 """Pages whose commands aren't executed yet. When you convert one, remove its line."""
