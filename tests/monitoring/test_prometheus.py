@@ -65,10 +65,12 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
         recorder.create_topic(victim)
         hand_over = "--on-file", "true", "--suprsync-db", str(recorder.directory / "suprsync.db")
         recorder.archiver("--http", str(ports["archiver"]), "--stream", victim, *hand_over)
-        recorder.ingest(sender.port, "--http", str(ports["ingest"]))
+        # The senders are silent while Prometheus is fetched, which may take minutes.
+        patient = "--timeout", "600"
+        recorder.ingest(sender.port, "--http", str(ports["ingest"]), *patient)
         other_sender = stack.enter_context(RawSender())
         # The later --stream wins; it has the same directory for spools.
-        ingest = recorder.ingest(other_sender.port, "--stream", victim, "--http", str(victim_port))
+        ingest = recorder.ingest(other_sender.port, "--stream", victim, "--http", str(victim_port), *patient)
         other_connection = stack.enter_context(other_sender.accept())
         connection = stack.enter_context(sender.accept())
         connection.sendall(flow(1) + b"".join(map(scan, range(20))) + flow(2) + scan(20))
