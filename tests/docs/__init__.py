@@ -21,7 +21,7 @@ line's end. All other lines are its output, up to the next command. If none is s
   spaces and empty lines. A line `...` stands for any lines, `...` within a line for anything.
 - **An exit code** is expected to be 0. If it isn't, the page says so, by `echo $?` as the next command.
 - **A command that only looks** (`archiver status`, `files`, `curl`, `ls`, …; `_LOOKS` in run.py) is repeated until it
-  shows what the page shows, at most a minute: so a page needs no `sleep`.
+  shows what the page shows, at most two minutes: so a page needs no `sleep`.
 - **A command that runs until it is stopped** (`ingest`, `archiver run`, `web`, …; `_RUNS_ON` in run.py) runs on in
   the background, once its log says that it is ready, until the page's end, where SIGTERM must end it in order. Shown
   output is how its log begins. A last output line `^C` stops it there; `kill $!` and `kill -9 $!` end what was

@@ -28,7 +28,7 @@ _LOOKS = re.compile(
     r"(curl|ls|find|cat|head|tail|grep|jq|sqlite3|sha256sum|du)\b"
 )
 """Commands that change nothing, so they can be repeated until they show what is expected."""
-_LOOK_SECONDS = 60.0
+_LOOK_SECONDS = 120.0
 _ENDS_LAST = re.compile(r"kill (-9 )?\$!$")
 
 

@@ -21,8 +21,8 @@ DIRECTORIES: Final = ("/data", "/data2", "/rebuilt", "/etc/g3")
 PORT: Final = 9092
 """Where a site's broker listens, as Kafka does by default."""
 
-_SECONDS = 120.0
-_STOP_SECONDS = 60.0
+_SECONDS = 300.0
+_STOP_SECONDS = 120.0
 _IN_ORDER: Final = (0, -15, 143)
 """Exit codes of programs that SIGTERM has stopped."""
 _OURS = ("INGEST_", "ARCHIVER_", "LOGLEVEL", "KAFKA_", "XDG_", "OCS_", "PYTEST_")

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ pytestmark = pytest.mark.slow
 
 CONVERTED = {name_of(page): page for page in PAGES if name_of(page) not in NOT_CONVERTED}
 STEPS = {name: found for name, page in CONVERTED.items() if (found := executed(steps(page), name))}
-SITES = {name: (set_up_of(name), "" if set_up_of(name).shared else name) for name in STEPS}
-
+KEYS = {name: (set_up_of(name), "" if set_up_of(name).shared else name) for name in STEPS}
+"""Pages with equal keys have the same site."""
+IN_ORDER = [page for key in dict.fromkeys(KEYS.values()) for page in STEPS if KEYS[page] == key]
 
 PROGRAMS = re.compile(r"(?:^|\| *)(sqlite3|curl|jq)\b")
 """Programs that not every machine has."""
@@ -35,29 +37,55 @@ def needs_so3g(page: str) -> bool:
     return any(isinstance(step, Program) and step.needs_so3g for step in STEPS[page])
 
 
-@pytest.fixture(scope="module")
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    key: tuple[SetUp, str] = request.param
-    so3g = None
-    if any(needs_so3g(page) for page, its in SITES.items() if its == key):
-        try:
-            so3g = SOTODLIB.python()
-        except IndexUnreachable as why:
-            print(f"no sotodlib: {why}")
+class Sites:
+    """The site of the page that is executed; the next page has the same one, if their keys are equal."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._present: tuple[tuple[SetUp, str], Site] | None = None
+
+    def of(self, page: str) -> Site:
+        """Return a page's site. Raises NoNetworkError."""
+        if self._present is None or self._present[0] != KEYS[page]:
+            self.close()
+            with ExitStack() as stack:
+                so3g = _so3g() if any(needs_so3g(it) for it, key in KEYS.items() if key == KEYS[page]) else None
+                stack.enter_context(private_network())
+                site = stack.enter_context(new_site(so3g))
+                stack.enter_context(KEYS[page][0].prepare(site))
+                self._stack = stack.pop_all()
+            self._present = KEYS[page], site
+        return self._present[1]
+
+    def close(self) -> None:
+        self._present = None
+        self._stack.close()
+
+
+def _so3g() -> Path | None:
     try:
-        with private_network(), new_site(so3g) as made, key[0].prepare(made):
-            yield made
-    except NoNetworkError as why:
-        pytest.skip(str(why))
+        return SOTODLIB.python()
+    except IndexUnreachable as why:
+        print(f"no sotodlib: {why}")
+        return None
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("site", "page"), [(SITES[page], page) for page in STEPS], ids=STEPS.keys(), indirect=["site"]
-)
-def test_what_the_page_shows(site: Site, page: str, tmp_path: Path) -> None:
-    if needs_so3g(page) and not site.so3g:
-        pytest.skip("no sotodlib")
+@pytest.fixture(scope="module")
+def sites() -> Iterator[Sites]:
+    found = Sites()
+    yield found
+    found.close()
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("page", IN_ORDER)
+def test_what_the_page_shows(sites: Sites, page: str, tmp_path: Path) -> None:
     if missing := missing_programs(page):
         pytest.skip(f"not installed: {', '.join(missing)}")
+    try:
+        site = sites.of(page)
+    except NoNetworkError as why:
+        pytest.skip(str(why))
+    if needs_so3g(page) and not site.so3g:
+        pytest.skip("no sotodlib")
     execute(page, STEPS[page], site, tmp_path)
