@@ -109,6 +109,13 @@ TABLE: Final[Sequence[Elsewhere]] = (
         ["--print-completion"],
         page=_SYSTEMD,
     ),
+    # Two brokers, a mirror, and two archives, whose files that test compares.
+    Elsewhere(
+        r"python -m testbed\.(kafka|smurf).*|archiver run .*|ingest .*|diff .*",
+        "tests/integration/recorder/test_second_archive.py",
+        ["mirror_maker"],
+        page="docs/operate/second-site.md",
+    ),
 )
 
 

@@ -59,6 +59,7 @@ SET_UPS: Final[Mapping[str, SetUp]] = {
     "docs/operate/page.md": NIGHT,
     "docs/operate/quicklook.md": NIGHT,
     "docs/operate/relay.md": NIGHT,
+    "docs/operate/second-site.md": NIGHT,
     "docs/operate/systemd.md": NOTHING,
     "docs/start/from-nothing.md": A_BARE_MACHINE,
     "docs/reference/g3.files.md": NIGHT,
@@ -73,8 +74,6 @@ def set_up_of(page: str) -> SetUp:
 
 NOT_CONVERTED: Final = {
     "docs/operate/containers.md",
-    "docs/operate/second-site.md",
     "docs/operate/simons-observatory.md",
-    "docs/operate/suprsync.md",
 }
 """Pages whose commands aren't executed yet. When you convert one, remove its line."""
