@@ -201,6 +201,7 @@ def test_a_dead_ingest_stays_visible(prometheus: int, scene: Scene) -> None:
     assert alert["annotations"]["runbook_url"] == f"{base}docs/operate/alerts.md#g3down"
 
 
+@pytest.mark.slow
 def test_a_sender_that_is_gone_is_an_alert_and_nothing_else_is(prometheus: int, scene: Scene) -> None:
     def others() -> dict[str, list[Any]]:
         return {name: found for name, found in alerts(prometheus).items() if name != "G3Down"}

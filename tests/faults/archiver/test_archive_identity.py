@@ -222,6 +222,7 @@ def test_an_archive_of_before_is_not_taken_for_an_empty_directory(site: Site, tm
     site.assert_goes_on(site.recorder.archiver())
 
 
+@pytest.mark.slow
 def test_without_commits_the_last_file_says_which_archive_it_is(site: Site, tmp_path: Path) -> None:
     """As after a week off: offsets expire."""
     assert site.archiver.stop() == 0
@@ -246,6 +247,7 @@ def test_without_commits_the_last_file_says_which_archive_it_is(site: Site, tmp_
     site.assert_goes_on(site.recorder.archiver("--instance-id", "again"))
 
 
+@pytest.mark.slow
 def test_all_that_start_at_once_upgrade_to_one_identity(site: Site) -> None:
     assert site.archiver.stop() == 0
     site.forget_identity()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from spt3g import core
 
 from tests.support.archives import assert_same_tree, disturbed
@@ -118,6 +119,7 @@ def test_a_session_goes_on_counting_whatever_happens(recorder: Recorder) -> None
     assert re.search(r"\b10 frames sent again, and left out", verified.stdout), verified.stdout
 
 
+@pytest.mark.slow
 def test_a_session_that_spans_a_change_of_settings(recorder: Recorder) -> None:
     """Its next acquisition is the first by session; a replay follows both, and repairs either."""
     recorder.create_topic()

@@ -19,6 +19,7 @@ def names(recorder: Recorder, archive: str = "archive") -> list[str]:
     return [file.name for file in recorder.files(archive)]
 
 
+@pytest.mark.slow
 def test_a_stream_of_which_only_what_is_sent_again_comes(recorder: Recorder) -> None:
     """It is committed, and nothing is behind; nor is it missed where retention has left only that of the topic."""
     recorder.create_topic()

@@ -1,5 +1,7 @@
 """An unexpected error of one stream: that stream stops, reports it, and is tried again; the others continue."""
 
+import pytest
+
 from testbed.child_process import free_port
 from tests.support.archives import Source, assert_same_tree, disturbed, left_behind
 from tests.support.processes import Recorder, eventually, get
@@ -13,6 +15,7 @@ FAILING = {
 }
 
 
+@pytest.mark.slow
 def test_the_others_go_on_and_it_is_tried_again(recorder: Recorder) -> None:
     # All at the same time, as most of it is waiting.
     failing = Source(recorder.servers, recorder.stream)

@@ -104,6 +104,7 @@ def with_a_large_file(two: Two, gate: list[str]) -> tuple[Program, str, Program,
     return a, of_a, b, of_b
 
 
+@pytest.mark.slow
 def test_while_a_frozen_archivers_file_is_copied_the_other_stream_is_recorded(
     recorder: Recorder, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_while_a_frozen_archivers_file_is_copied_the_other_stream_is_recorded(
     two.end(b)
 
 
+@pytest.mark.slow
 def test_a_stop_while_a_file_is_copied_leaves_no_copy_behind(recorder: Recorder, tmp_path: Path) -> None:
     two, gate = Two(recorder), Gate(tmp_path)
     a, of_a, b, of_b = with_a_large_file(two, gate.at("copy_file_range ", nth=2))

@@ -143,6 +143,7 @@ def test_an_archiver_frozen_past_its_session_does_no_harm_when_it_thaws(
     assert recorder.command("verify").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_second_archiver_may_join_while_files_are_finished_all_the_time(recorder: Recorder) -> None:
     streams = [recorder.stream, f"{recorder.stream}-2", f"{recorder.stream}-3"]
     flags = ["--time-per-file", "1", *(flag for stream in streams[1:] for flag in ("--stream", stream))]

@@ -83,6 +83,7 @@ def test_on_nfs_an_open_file_is_continued_after_a_restart(night: Night, on: On) 
     assert "LOST" not in archiver.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"NO_LINK_ERRNO": "18"}], ids=["exFAT", "BeeGFS"])
 def test_without_hard_links_files_are_finished(night: Night, on: On, settings: dict[str, str]) -> None:
     on("no_link", **settings)

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.archives import Source, left_behind
 from tests.support.processes import Recorder, eventually
 
@@ -29,6 +31,7 @@ PLANTED: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 def test_what_others_put_beside_a_file_does_not_keep_it_from_being_finished(recorder: Recorder) -> None:
     # All at the same time, as most of it is waiting.
     recorder.create_topic()

@@ -162,6 +162,7 @@ def test_without_hard_links_files_are_moved_there(
     site.assert_right()
 
 
+@pytest.mark.slow
 def test_a_data_directory_is_restored_from_a_backup(recorder: Recorder, tmp_path: Path) -> None:
     """From before its last file. Recording continues the open one; that file is missing, and is rebuilt."""
     site = Site(recorder)
@@ -233,6 +234,7 @@ def test_without_checksums_there_are_none(recorder: Recorder) -> None:
     assert_same_tree(site.files(), site.files("undisturbed"))
 
 
+@pytest.mark.slow
 def test_a_start_without_it_is_refused_and_leaves_nothing(kafka: str, stream: str) -> None:
     # Below a short path: of both directories a commit has 160 characters, and pytest's own may take more.
     with tempfile.TemporaryDirectory(prefix="g3") as short, Recorder(kafka, stream, Path(short)) as recorder:

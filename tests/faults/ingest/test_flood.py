@@ -4,6 +4,7 @@ import re
 import threading
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
@@ -43,6 +44,7 @@ def retention_bytes(servers: str, topic: str) -> int:
     return int(settings_of(servers, topic)["retention.bytes"])
 
 
+@pytest.mark.slow
 def test_a_flood_of_bad_frames_fills_nothing_and_the_good_one_after_it_is_recorded(
     kafka: str, stream: str, tmp_path: Path
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_topic_of_rejected_frames_that_cannot_be_used_holds_up_no_others(
     ]
 
 
+@pytest.mark.slow
 def test_a_flood_of_flow_control_is_folded_in_the_log(kafka: str, stream: str, tmp_path: Path) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
         recorder.create_topic()

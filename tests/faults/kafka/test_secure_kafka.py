@@ -199,6 +199,7 @@ def test_the_file_is_one_that_kafkas_own_tools_accept(
     assert "SCRAM-SHA-512" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_reported_every_few_seconds_until_it_is_right(
     recorder: Recorder, secure: SecureKafka, stream: str, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def recorded(recorder: Recorder) -> list[bytes]:
     return [file.read_bytes() for file in recorder.files()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
 def test_without_a_commit_it_continues_after_the_last_file(
     recorder: Recorder, quick: tuple[str, str], files: int
@@ -168,6 +169,7 @@ def scans_in(path: Path) -> list[int]:
     return [frame["frame_num"] for frame in core.G3File(str(path)) if frame.type == core.G3FrameType.Scan]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
 def test_what_a_topic_created_again_does_not_have_any_longer_is_published(
     recorder: Recorder, quick: tuple[str, str], files: int

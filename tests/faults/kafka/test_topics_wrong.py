@@ -127,6 +127,7 @@ def test_topics_are_created_with_the_requested_settings(site: Recorder) -> None:
         assert "to fix it" not in program.log
 
 
+@pytest.mark.slow
 def test_topics_that_the_broker_has_created_are_recorded_and_what_is_wrong_is_reported(site: Recorder) -> None:
     """The broker creates them for a producer that only writes to them, or for a consumer of the old Java client."""
     if partitions(site.servers, FILES_TOPIC):

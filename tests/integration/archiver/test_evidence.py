@@ -83,6 +83,7 @@ def test_frames_that_are_not_recorded_say_nothing_of_an_acquisition(own: Recorde
     assert recording.stop() == 0
 
 
+@pytest.mark.slow
 def test_reports_are_read_once_and_those_of_a_new_topic_replace_them(own: Recorder) -> None:
     topics, admin = TopicAdmin({"bootstrap.servers": own.servers}), admin_client(own.servers)
     topics.create(STATUS_TOPIC, STATUS_TOPIC_CONFIG, None)

@@ -91,6 +91,7 @@ def test_it_is_the_newest_that_was_told_and_later_ones_are_found_by_whoever_has_
         assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_what_is_no_file_is_passed_over_and_what_cannot_be_understood_is_told(servers: str, tmp_path: Path) -> None:
     found = last_files(servers)
     OldFiles(tmp_path, GROUP).grow(servers, STREAMS)
@@ -118,6 +119,7 @@ def test_of_a_topic_that_was_made_anew_nothing_is_remembered(servers: str, tmp_p
     assert number(found) == 0
 
 
+@pytest.mark.slow
 def test_who_is_not_wanted_any_more_reads_nothing(servers: str, tmp_path: Path) -> None:
     found, cancellation = last_files(servers), CancellationToken()
     OldFiles(tmp_path, GROUP).grow(servers, STREAMS)

@@ -124,6 +124,7 @@ class Neighbour(threading.Thread):
             assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_many_streams_are_published_whole_and_told_of_and_all_stop_at_once(recorder: Recorder) -> None:
     names, http = names_of(recorder, MANY), free_port()
     with ExitStack() as stack:
@@ -147,6 +148,7 @@ def test_many_streams_are_published_whole_and_told_of_and_all_stop_at_once(recor
     assert [frames_in(recorder, name) for name in names] == sent
 
 
+@pytest.mark.slow
 def test_without_kafka_many_stop_as_soon_as_one_and_go_on_later(recorder: Recorder) -> None:
     names = names_of(recorder, MANY)
     with ExitStack() as stack:
@@ -325,6 +327,7 @@ def test_stopped_while_kafka_hangs_with_frames_in_flight_all_of_them_stay_in_the
         broker.stop()
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_no_stream_of_many_loses_or_doubles_a_frame(
     recorder: Recorder, dice: random.Random
 ) -> None:

@@ -314,6 +314,7 @@ def create_topic(servers: str) -> None:
     eventually(created, "g3.files exists")
 
 
+@pytest.mark.slow
 def test_when_g3_files_is_created_again_so_is_the_catalog(own_broker: str, tmp_path: Path) -> None:
     """With fewer events than before, with as many, and with more: that is what distinguishes them by offset alone."""
     archive, notices, path = Published(own_broker), list[str](), tmp_path / "catalog.sqlite"

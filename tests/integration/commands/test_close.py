@@ -108,7 +108,7 @@ def test_an_ingest_whose_clock_is_behind_is_found_alive(recorder: Recorder) -> N
     behind.write_text(str(-3600 * 10**9))
     spool = ["--stream", recorder.stream, "--spool-dir", str(recorder.directory / "spool"), "--spool-size", "1GiB"]
     with RawSender() as sender:
-        source = ["--address", "127.0.0.1", "--port", str(sender.port)]
+        source = ["--address", "127.0.0.1", "--port", str(sender.port), "--timeout", "60"]
         recorder.start(STEPPED_CLOCK, str(behind), "ingest", *spool, *source)
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(0))

@@ -180,6 +180,7 @@ def test_a_file_with_other_bytes_is_reported_and_left(night: Night, rebuilt: Pat
     assert changed.read_bytes() == data[:-9]
 
 
+@pytest.mark.slow
 def test_what_is_still_being_recorded_is_left_partial(recorder: Recorder, rebuilt: Path) -> None:
     night = Night(recorder, closed=False)
     for _ in range(2):

@@ -79,6 +79,7 @@ def test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told(archive: Arc
     assert len(archive.operator_events) == 4
 
 
+@pytest.mark.slow
 def test_a_replay_makes_no_retired_file_unless_it_is_told_to(archive: Archive, night: Night, tmp_path: Path) -> None:
     files = archive.files
     assert archive.command("retire", *files[2:5]).returncode == 0

@@ -148,6 +148,7 @@ def test_a_user_without_a_home_directory() -> None:
     assert b"the following arguments are required: --spool-dir" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may be another user, and root's threads aren't counted")
 @pytest.mark.parametrize("which", ["ingest", "archiver"])
 @pytest.mark.parametrize("threads", [*range(2, 24, 3), 34, 36, 40])

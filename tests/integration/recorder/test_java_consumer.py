@@ -123,6 +123,7 @@ def jdk() -> Installation:
     return found
 
 
+@pytest.mark.slow
 def test_a_consumer_in_java_reads_what_ours_does(jdk: Installation, recorder: Recorder, tmp_path: Path) -> None:
     before, since = topic_content(now_ms() // 1000 * 1000 - 60_877)  # (Java prints no fraction of 0 ms)
     unreadable = [("v", "2"), ("kind", "frame"), ("epoch", "0" * 16), ("seq", "0")]

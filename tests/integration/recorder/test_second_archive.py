@@ -169,6 +169,7 @@ def assert_same(first: Recorder, one: str, second: Recorder, other: str) -> None
     assert {str(Path(name).parent / "SHA256SUMS") for name in files} == set(expected) - set(files)
 
 
+@pytest.mark.slow
 def test_two_archivers_of_the_same_topics_make_the_same_archive(kafka: str, stream: str, tmp_path: Path) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
         recorder.create_topic()
