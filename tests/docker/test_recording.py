@@ -11,7 +11,7 @@ import pytest
 from spt3g import core
 
 from testbed.demo.comparison import FrameId, RecordedFrame, compare, mismatched_checksums
-from tests.docker.containers import BROKER, Site, base_images, docker, eventually, left_behind, missing, sent
+from tests.docker.containers import BROKER, Site, base_images, docker, eventually, left_behind, missing, run, sent
 from tests.support.processes import get
 
 pytestmark = [
@@ -57,6 +57,27 @@ def test_it_records_to_a_data_directory_that_wasnt_there(site: Site) -> None:
     before = len(site.files(STREAMS[0]))
     eventually(lambda: len(site.files(STREAMS[0])) > before, lambda: "another file")
     assert not [name for path in site.data.glob("*/*") for name in mismatched_checksums(path)]
+
+
+def test_its_operator_tries_the_settings_and_looks_at_it(site: Site) -> None:
+    """By the commands of docs/operate/containers.md."""
+    simulator = f"--address simulator-{STREAMS[0]} --port 50000"
+    for service, command in (
+        (INGESTS[0], f"ingest --stream {STREAMS[0]} {simulator}"),
+        ("archiver", "archiver run"),
+    ):
+        tried = site.compose("run", "--rm", service, *command.split(), "--check-config")
+        assert "1 broker answers" in tried
+    for look in (
+        "ps",
+        "logs --since 1h archiver",
+        "exec archiver archiver info",
+        "exec archiver archiver files --since -12h",
+        "exec archiver archiver verify --data-dir /data",
+    ):
+        site.compose(*look.split())
+    # Its exit code says whether all is well, which may not be so yet.
+    assert STREAMS[0] in run("docker", "exec", site.container("archiver"), "archiver", "status", check=False).stdout
 
 
 def test_no_container_has_more_rights_than_it_needs(site: Site) -> None:

@@ -57,8 +57,7 @@ A command that needs Docker, systemd, another site or the Internet is in the tab
 executes it. That this test exists, and has the command's words in its source, is tested. A command that is not in the
 table is executed here. (An entry may be for a program in Python, too, by its first line.)
 
-Blocks in the old style (indented, or ``` without a language, with commands in them) are found, too. Pages that aren't
-converted yet are in `NOT_CONVERTED` of setups.py: when you convert one, remove its line.
+Commands in other blocks (indented, or ``` without a language) aren't executed, so they are found and refused.
 
 One page: `.venv/bin/python -m pytest tests/docs -k find.md`
 """

@@ -22,6 +22,12 @@ class Elsewhere:
 
 
 _SYSTEMD: Final = "docs/operate/systemd.md"
+_CONTAINERS: Final = "docs/operate/containers.md"
+_OBSERVATORY: Final = "docs/operate/simons-observatory.md"
+_RECORDING: Final = "tests/docker/test_recording.py"
+_PRODUCTION: Final = "tests/docker/test_production.py"
+_IMAGE: Final = "tests/docker/test_image.py"
+_OBSERVATIONS: Final = "tests/sotodlib/test_observations.py"
 
 TABLE: Final[Sequence[Elsewhere]] = (
     Elsewhere(r"make demo", "tests/integration/testbed/test_demo.py", ["testbed.demo"]),
@@ -115,6 +121,86 @@ TABLE: Final[Sequence[Elsewhere]] = (
         "tests/integration/recorder/test_second_archive.py",
         ["mirror_maker"],
         page="docs/operate/second-site.md",
+    ),
+    # Containers need a Docker daemon. The tests' project has names, ports and directories of its own.
+    Elsewhere(
+        r"docker compose -f \S+/compose\.yaml -f \S+/compose\.production\.yaml up .*",
+        f"{_PRODUCTION}::test_a_broker_dies_in_the_middle_and_nothing_is_lost",
+        ["files=(COMPOSE, PRODUCTION)", "running.up("],
+        page=_CONTAINERS,
+    ),
+    Elsewhere(
+        r"docker compose -f \S+ (--profile sim )?(up|build)\b.*",
+        f"{_RECORDING}::test_it_records_to_a_data_directory_that_wasnt_there",
+        ["docker compose --profile sim up --build", "running.up()"],
+        page=_CONTAINERS,
+    ),
+    Elsewhere(
+        r"docker compose -f \S+ run --rm .* --check-config",
+        f"{_RECORDING}::test_its_operator_tries_the_settings_and_looks_at_it",
+        ['"run", "--rm"', '"--check-config"'],
+        page=_CONTAINERS,
+    ),
+    Elsewhere(
+        r"docker compose -f \S+ (ps|logs|exec)\b.*",
+        f"{_RECORDING}::test_its_operator_tries_the_settings_and_looks_at_it",
+        ["ps", "logs --since 1h archiver", "archiver info", "archiver files --since -12h", "archiver verify"],
+        page=_CONTAINERS,
+    ),
+    Elsewhere(
+        r"docker inspect \S+-archiver-1 .*",
+        f"{_RECORDING}::test_health_says_what_is_missing",
+        ["`docker inspect` has the reason"],
+        page=_CONTAINERS,
+    ),
+    Elsewhere(
+        r"docker compose -f \S+ (stop|down)\b.*",
+        f"{_RECORDING}::test_at_last_it_stops_in_order_and_leaves_nothing_behind",
+        ['"stop"', "site.down()"],
+        page=_CONTAINERS,
+    ),
+    Elsewhere(
+        r"docker inspect --format '{{json \.Config\.Labels}}' .*",
+        f"{_IMAGE}::test_it_says_what_it_is",
+        ['"inspect", "--format", "{{json .Config.Labels}}"'],
+        page=_CONTAINERS,
+    ),
+    Elsewhere(
+        r"docker run --rm \S+ cat /opt/g3-recorder/share/g3-recorder/sbom\.cdx\.json .*",
+        f"{_IMAGE}::test_its_sbom_lists_all_packages_that_it_has",
+        ["/opt/g3-recorder/share/g3-recorder/sbom.cdx.json", '"cat", SBOM'],
+        page=_CONTAINERS,
+    ),
+    # sotodlib, in an environment of 1.1 GB that not every machine has, reads what is recorded and replayed so.
+    Elsewhere(
+        r"archiver (run|replay) .*|ingest .*|python -m testbed\.(kafka|smurf) .*",
+        f"{_OBSERVATIONS}::test_a_session_through_many_faults_is_one_ended_observation",
+        ["Simulator(realistic=True", "recorder.ingest(", "recorder.archiver(*OBSERVATORY, *clean", '"replay", *into'],
+        page=_OBSERVATORY,
+    ),
+    Elsewhere(
+        r"\$\(python -m testbed\.sotodlib_venv\) tests/sotodlib/reader\.py update .*",
+        f"{_OBSERVATIONS}::test_a_session_whose_end_is_alone_in_its_last_file",
+        ["analysis.update("],
+        page=_OBSERVATORY,
+    ),
+    Elsewhere(
+        r"SMURF\.update_observation_files\(.*",
+        f"{_OBSERVATIONS}::test_what_a_pass_leaves_open_the_update_completes",
+        ["analysis.update("],  # which calls it
+        page=_OBSERVATORY,
+    ),
+    Elsewhere(
+        r"archiver relocate .*",
+        "tests/faults/disk/test_private_dir.py::test_an_archive_with_an_open_file_is_moved_there_and_back",
+        ["relocate(site, *site.flags)"],
+        page=_OBSERVATORY,
+    ),
+    Elsewhere(
+        r"archiver retire --missing .*",
+        "tests/integration/commands/test_retire.py::test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told",
+        ['"retire", "--missing", "--dry-run"', '"retire", "--missing", "--reason"'],
+        page=_OBSERVATORY,
     ),
 )
 

@@ -70,10 +70,3 @@ SET_UPS: Final[Mapping[str, SetUp]] = {
 def set_up_of(page: str) -> SetUp:
     """Return a page's set-up."""
     return SET_UPS.get(page, EMPTY)
-
-
-NOT_CONVERTED: Final = {
-    "docs/operate/containers.md",
-    "docs/operate/simons-observatory.md",
-}
-"""Pages whose commands aren't executed yet. When you convert one, remove its line."""

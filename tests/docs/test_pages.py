@@ -13,13 +13,12 @@ from testbed.venv import IndexUnreachable
 from tests.docs.network import NoNetworkError, private_network
 from tests.docs.pages import PAGES, Command, Program, name_of, steps
 from tests.docs.run import execute, executed
-from tests.docs.setups import NOT_CONVERTED, SetUp, set_up_of
+from tests.docs.setups import SetUp, set_up_of
 from tests.docs.site import Site, new_site
 
 pytestmark = pytest.mark.slow
 
-CONVERTED = {name_of(page): page for page in PAGES if name_of(page) not in NOT_CONVERTED}
-STEPS = {name: found for name, page in CONVERTED.items() if (found := executed(steps(page), name))}
+STEPS = {name_of(page): found for page in PAGES if (found := executed(steps(page), name_of(page)))}
 KEYS = {name: (set_up_of(name), "" if set_up_of(name).shared else name) for name in STEPS}
 """Pages with equal keys have the same site."""
 IN_ORDER = [page for key in dict.fromkeys(KEYS.values()) for page in STEPS if KEYS[page] == key]

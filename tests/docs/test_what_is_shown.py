@@ -8,7 +8,7 @@ import pytest
 
 from tests.docs.elsewhere import TABLE, Elsewhere, where_executed
 from tests.docs.pages import PAGES, ROOT, WrittenFile, blocks, name_of, steps
-from tests.docs.setups import NOT_CONVERTED, SET_UPS
+from tests.docs.setups import SET_UPS
 from tests.docs.shown_output import is_as_shown
 
 OURS = re.compile(
@@ -19,7 +19,7 @@ OURS = re.compile(
 """How lines begin that are commands."""
 
 
-def old_style(page: Path) -> list[str]:
+def not_executed(page: Path) -> list[str]:
     """Return the blocks in which commands stand that aren't executed."""
     in_blocks = [block for block in blocks(page) if block.language in ("", "sh", "bash", "shell")]
     return [f"{name_of(page)}:{block.line}" for block in in_blocks if OURS.search(block.text)]
@@ -27,8 +27,7 @@ def old_style(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_stand_in_blocks_that_are_executed(page: Path) -> None:
-    if name_of(page) not in NOT_CONVERTED:
-        assert old_style(page) == []
+    assert not_executed(page) == []
 
 
 def test_set_ups_are_of_pages_that_exist() -> None:

@@ -44,6 +44,7 @@ def test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told(archive: Arc
     assert "`archiver retire`" in done.stdout
     assert [fault for fault, _ in archive.faults()] == ["missing"] * 4
 
+    assert "4 files would be retired" in archive.command("retire", "--missing", "--dry-run").stdout
     done = archive.command("retire", "--missing", "--reason", COPIES, "--who", "cleanup@daq")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == files[:4]
