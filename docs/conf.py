@@ -35,7 +35,7 @@ copybutton_only_copy_prompt_lines = True
 # A reader without a network has all of the site.
 html_copy_source = False
 
-# `make docs` checks the links within the site; `make docs-links` those to elsewhere, where there is an Internet.
+# `make docs` checks the links within the site; `sphinx-build -b linkcheck docs build/links` those to elsewhere.
 linkcheck_timeout = 20
 
 
