@@ -29,6 +29,8 @@ from tests.support.archives import ONLY_IN_FULL, assert_same_tree, published_eve
 from tests.support.injection.lateness import EVERY_SECONDS, Stream
 from tests.support.processes import SECONDS, Program, Recorder, admin_client, eventually
 
+pytestmark = pytest.mark.slow
+
 LATE_SECONDS = 60.0
 """Maximum lag of a frame, whatever happens to one broker: a few seconds, unless the machine is busy."""
 
@@ -286,7 +288,6 @@ def too_few_in_sync(site: Site, number: int) -> None:
     site.cluster.await_in_sync()
 
 
-@pytest.mark.slow
 def test_brokers_are_killed_and_come_back_while_it_records(cluster: Cluster, stream: str, tmp_path: Path) -> None:
     with Site(cluster, stream, tmp_path) as site:
         for what in ("the leader of a stream", "the group's coordinator"):
@@ -295,7 +296,6 @@ def test_brokers_are_killed_and_come_back_while_it_records(cluster: Cluster, str
         assert site.report() < LATE_SECONDS
 
 
-@pytest.mark.slow
 def test_a_rolling_restart_while_it_records(cluster: Cluster, stream: str, tmp_path: Path) -> None:
     with Site(cluster, stream, tmp_path) as site:
         for number in cluster.brokers:
@@ -304,7 +304,6 @@ def test_a_rolling_restart_while_it_records(cluster: Cluster, stream: str, tmp_p
         assert site.report() < LATE_SECONDS
 
 
-@pytest.mark.slow
 def test_two_brokers_die_and_recording_continues_when_they_are_back(
     cluster: Cluster, stream: str, tmp_path: Path
 ) -> None:
@@ -336,7 +335,6 @@ def test_with_the_session_that_brokers_have_by_default(stream: str, tmp_path: Pa
         site.report()
 
 
-@pytest.mark.slow
 @ONLY_IN_FULL
 @pytest.mark.timeout(900)
 def test_faults_at_random(cluster: Cluster, stream: str, tmp_path: Path, dice: random.Random) -> None:

@@ -21,6 +21,8 @@ from tests.support.archives import Source, all_committed, assert_same_tree
 from tests.support.injection.proxy import Proxy
 from tests.support.processes import SECONDS, Program, RawSender, Recorder, eventually, flow, numbers, scan
 
+pytestmark = pytest.mark.slow
+
 STARTS = EPOCHS_REMEMBERED + 4
 
 
@@ -48,7 +50,6 @@ def assert_in_order(*programs: Program) -> None:
         assert not re.search("Kafka's client|LOST|lies below", program.log)
 
 
-@pytest.mark.slow
 def test_an_archiver_that_is_restarted_continues_where_it_was(far: tuple[Recorder, Proxy]) -> None:
     """A late retry of a replaced offset query once made librdkafka read the topic from its first record."""
     recorder, _ = far
@@ -76,7 +77,6 @@ def test_an_archiver_that_is_restarted_continues_where_it_was(far: tuple[Recorde
     assert recorder.command("verify").returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("far", [5], indirect=True, ids=["5ms"])
 def test_an_ingest_in_a_crash_loop_has_every_frame_recorded_once(far: tuple[Recorder, Proxy]) -> None:
     """Its spool has more epochs than an archiver remembers, and is published again after a kill."""
@@ -113,7 +113,6 @@ def test_an_ingest_in_a_crash_loop_has_every_frame_recorded_once(far: tuple[Reco
     assert recorded(recorder) == list(range(sent + 1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("far", [5], indirect=True, ids=["5ms"])
 def test_no_offset_that_a_transaction_left_empty_is_read_again(far: tuple[Recorder, Proxy]) -> None:
     """MirrorMaker publishes in transactions with `exactly.once.source.support`: reading each again took 0.5 s."""

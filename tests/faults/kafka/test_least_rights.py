@@ -39,6 +39,8 @@ from tests.support.processes import (
     scan,
 )
 
+pytestmark = pytest.mark.slow
+
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 PASSWORD = secrets.token_hex(8)
 GROUP = "the-archive"
@@ -202,7 +204,6 @@ def record(site: Site, frame: bytes) -> None:
     assert "this user lacks" not in ingest.log + archiver.log
 
 
-@pytest.mark.slow
 def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> None:
     site.allow_least(*LEAST)
     spoilt = bytearray(scan(2))
@@ -256,7 +257,6 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     assert first.read_bytes() == scan(1)
 
 
-@pytest.mark.slow
 def test_an_archiver_without_commits_continues_with_the_least_rights(site: Site) -> None:
     site.allow_least("ingest", "archiver", "verify")
     record(site, scan(1))
@@ -280,7 +280,6 @@ def test_an_archiver_without_commits_continues_with_the_least_rights(site: Site)
     assert site.command("verify", "--data-dir", str(site.recorder.data())).returncode == 0
 
 
-@pytest.mark.slow
 def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> None:
     site.allow_least("ingest", "archiver")
     record(site, scan(1))
@@ -310,7 +309,6 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
                 site.guarded.forbid(name, *others)
 
 
-@pytest.mark.slow
 def test_a_right_that_a_hand_over_lacks_is_named_and_all_is_handed_over_once_it_is_given(
     site: Site, tmp_path: Path
 ) -> None:
@@ -332,7 +330,6 @@ def test_a_right_that_a_hand_over_lacks_is_named_and_all_is_handed_over_once_it_
     assert handed_over.read_text().split() == [str(path) for path in site.recorder.files()]
 
 
-@pytest.mark.slow
 def test_files_are_registered_and_reported_as_final_with_the_least_rights(site: Site, tmp_path: Path) -> None:
     pytest.importorskip("socs", reason="the package socs isn't installed: pip install '.[socs]'")
     site.allow_least("ingest", "archiver", "archiver --suprsync-db")
@@ -348,7 +345,6 @@ def test_files_are_registered_and_reported_as_final_with_the_least_rights(site: 
     assert "this user lacks" not in ingest.log + archiver.log
 
 
-@pytest.mark.slow
 def test_quarantine_needs_what_is_listed_and_names_what_it_lacks(site: Site) -> None:
     site.recorder.create_topic()
     producer = Producer({"bootstrap.servers": site.recorder.servers})
@@ -362,7 +358,6 @@ def test_quarantine_needs_what_is_listed_and_names_what_it_lacks(site: Site) -> 
     assert site.command("quarantine", "--offset", "0").returncode == 0
 
 
-@pytest.mark.slow
 def test_a_right_that_ingest_lacks_is_named_and_all_is_published_once_it_is_given(site: Site) -> None:
     topic = frames_topic(site.stream)
     with RawSender() as sender:
@@ -384,7 +379,6 @@ def test_a_right_that_ingest_lacks_is_named_and_all_is_published_once_it_is_give
     assert ingest.stop() == 0
 
 
-@pytest.mark.slow
 def test_a_right_that_the_archiver_lacks_is_named_and_all_is_recorded_once_it_is_given(site: Site) -> None:
     site.allow_least("ingest")
     with RawSender() as sender:
@@ -414,7 +408,6 @@ def test_a_right_that_the_archiver_lacks_is_named_and_all_is_recorded_once_it_is
     assert [file.read_bytes() for file in site.recorder.files()] == [scan(1), scan(2)]
 
 
-@pytest.mark.slow
 def test_times_that_kafka_replaces_are_reported_where_settings_are_hidden_too(site: Site) -> None:
     site.allow_least("ingest", "archiver")
     site.recorder.create_topic(config={"message.timestamp.type": "LogAppendTime"})
@@ -447,7 +440,6 @@ def _has_topic(site: Site) -> bool:
     return frames_topic(site.stream) in admin_client(site.recorder.servers).list_topics(timeout=SECONDS).topics
 
 
-@pytest.mark.slow
 def test_without_the_right_to_report_all_is_recorded_and_said_once(site: Site) -> None:
     site.allow_least("ingest", "archiver")
     for user in ("ingest", "archiver"):

@@ -19,6 +19,8 @@ from tests.support.injection.hooks import Hook
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import PATIENT, Program, RawSender, Recorder, bytes_in, eventually, flow, scan
 
+pytestmark = pytest.mark.slow
+
 ENDS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 NAMES = {
     "date": ("--name-format", "date"),
@@ -80,7 +82,6 @@ def assert_right(new: Recorder, *flags: str) -> None:
     assert_same_tree(files(new, "rebuilt"), files(new))
 
 
-@pytest.mark.slow
 @ENDS
 @pytest.mark.parametrize(
     ("names", "private"),
@@ -141,7 +142,6 @@ def test_the_open_file_and_the_commits_are_continued(
     assert_right(new, *where)
 
 
-@pytest.mark.slow
 @ENDS
 def test_records_that_only_the_old_spool_has_are_published(
     earlier: EarlierVersion, stream: str, tmp_path: Path, number: signal.Signals
@@ -203,7 +203,6 @@ STEPS = {
 """The steps of finishing a file, in order, as patterns of injection/stopped_at.py."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS if FULL else list(STEPS)[::2])
 def test_a_file_that_was_being_finished_is_finished(
     old: Recorder, new: Recorder, earlier: EarlierVersion, step: str
@@ -236,7 +235,6 @@ def test_a_file_that_was_being_finished_is_finished(
     assert_right(new)
 
 
-@pytest.mark.slow
 @ENDS
 def test_the_position_of_on_file_and_retired_files_are_known(
     old: Recorder, new: Recorder, number: signal.Signals

@@ -45,6 +45,8 @@ from tests.support.processes import (
     scan,
 )
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ("--time-per-file", "0.5", "--gap", "2")
 PAGE = Path(__file__).parents[3] / "docs" / "operate" / "second-site.md"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
@@ -169,7 +171,6 @@ def assert_same(first: Recorder, one: str, second: Recorder, other: str) -> None
     assert {str(Path(name).parent / "SHA256SUMS") for name in files} == set(expected) - set(files)
 
 
-@pytest.mark.slow
 def test_two_archivers_of_the_same_topics_make_the_same_archive(kafka: str, stream: str, tmp_path: Path) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
         recorder.create_topic()
@@ -304,7 +305,6 @@ def own_settings(servers: str, topic: str) -> dict[str, str]:
     return {name: entry.value for name, entry in found.items() if entry.source == given}
 
 
-@pytest.mark.slow
 def test_an_archive_of_mirrored_topics_is_the_same(
     sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:
@@ -356,7 +356,6 @@ def test_an_archive_of_mirrored_topics_is_the_same(
     assert others(sites.home_servers) == {"__consumer_offsets", "heartbeats", *remembered}
 
 
-@pytest.mark.slow
 def test_what_is_set_aside_at_the_site_stops_no_archive_at_home(
     sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:
@@ -389,7 +388,6 @@ def test_what_is_set_aside_at_the_site_stops_no_archive_at_home(
         assert own_settings(far.servers, quarantine_topic(stream))["cleanup.policy"] == "compact"
 
 
-@pytest.mark.slow
 def test_what_retention_took_before_it_was_mirrored_is_told_at_home(
     sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:

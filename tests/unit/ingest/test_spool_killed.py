@@ -139,6 +139,7 @@ def check(directory: Path, reported: dict[str, int]) -> None:
         assert [record.time_ms for batch in spool.reader.read(-1, ALL) for record in batch.records] == [*seqs, end]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instead", [kill, fail])
 def test_whichever_of_its_calls_it_was(instead: Instead, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def killed(at: int) -> None:

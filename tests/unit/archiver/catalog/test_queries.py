@@ -142,6 +142,7 @@ def test_numbers_that_are_too_large_to_add_break_no_view() -> None:
     assert queries.sessions(catalog)
 
 
+@pytest.mark.slow
 def test_of_100000_files_each_is_in_its_acquisition_session_and_night() -> None:
     """python -m bench.catalog measures how fast that is."""
     catalog, count = in_memory("archiver"), 100_000

@@ -128,6 +128,7 @@ def calls_until_done(site: Site, words: list[str], nth: int) -> bool:
     return done.returncode == -9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["there", "back"])
 def test_killed_at_any_call_it_goes_on_when_it_is_run_again(tmp_path: Path, way: str) -> None:
     nth, killed = 0, True

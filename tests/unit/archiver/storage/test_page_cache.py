@@ -41,6 +41,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "copy_file_range", limited)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("start", [0, 1, (8 << 20) + 1])
 @pytest.mark.parametrize("length", [0, 1, (8 << 20), LENGTH - 1, LENGTH, LENGTH + 1])
