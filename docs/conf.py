@@ -27,7 +27,8 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist"]
 
 html_theme = "furo"
-html_title = f"g3-recorder {release}"
+# Between two releases without the commit, which would fill three lines.
+html_title = f"g3-recorder {release.partition('+')[0]}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 copybutton_prompt_text = "$ "
