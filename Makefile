@@ -9,6 +9,7 @@ BARE ?= 1
 # Processes that run tests. Most tests wait most of the time: with 3 processes two cores are idle for half of it. 0: only
 # pytest itself.
 WORKERS ?= 5
+PART ?= 1/1
 # A Python that may write no bytecode compiles a program's modules at each of thousands of starts, and the tests' own in
 # each process.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,9 +33,8 @@ demo-ocs: .venv/.ready  ## the same as OCS agents, with crossbar and ocs-client-
 test: .venv/.ready  ## all tests but the slow ones; some, slow or not: make test PYTEST=…
 	$(BIN)/python $(RUN_TESTS) $(if $(strip $(PYTEST)),$(PYTEST),-m 'not slow')
 
-test-slow: .venv/.ready  ## the slow ones, then test-second: with `make test`, all that there is
-	$(BIN)/python $(RUN_TESTS) -m slow
-	@$(MAKE) --no-print-directory test-second
+test-slow: .venv/.ready  ## the slow ones; half of them: PART=1/2, then PART=2/2
+	$(BIN)/python $(RUN_TESTS) -m slow --part $(PART)
 
 test-second: .venv/.ready  ## what depends on Python, on a second one: the newest here, or 3.11
 	@second=$$($(BIN)/python tests/support/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(SECOND_TESTS); }; }

@@ -51,11 +51,21 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(1 << 32)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs other software in an environment, an image or a browser of its own."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag that runs a part of the tests."""
+    parser.addoption("--part", default="1/1", metavar="K/N", help="only each N-th file of tests, from the K-th on")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow what needs other software: in an environment, an image or a browser. Keep this run's part."""
     for item in items:
         if item.path.relative_to(_TESTS).parts[0] in _WITH_OTHER_SOFTWARE:
             item.add_marker(pytest.mark.slow)
+    number, parts = map(int, config.getoption("--part").split("/"))
+    files = dict.fromkeys(item.path for item in items)
+    mine = {path for index, path in enumerate(files) if index % parts == number - 1}
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in mine])
+    items[:] = [item for item in items if item.path in mine]
 
 
 @pytest.hookimpl(optionalhook=True)
