@@ -64,6 +64,7 @@ class RecordingLoop:
     on_published: called with each event once it is on g3.files, on any thread.
     stopping: ends `run`.
     throttling: of the clients made with `config`.
+    away_since_s: when an outage of Kafka began whose end the loop before this one did not log; monotonic.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class RecordingLoop:
         on_published: Callable[[Event], None],
         stopping: threading.Event,
         throttling: Throttling,
+        away_since_s: float | None = None,
     ) -> None:
         self.stopping = stopping
         self._throttling = throttling
@@ -83,7 +85,9 @@ class RecordingLoop:
         self._settings = settings
         self._recorders: dict[str, StreamRecorder] = {}
         self._paused: set[str] = set()  # until `resume`, whatever the consumer does meanwhile
-        self._consumer = GroupConsumer(config, root.group, instance_id, streams, self, on_published, stopping)
+        self._consumer = GroupConsumer(
+            config, root.group, instance_id, streams, self, on_published, stopping, away_since_s
+        )
         self._new_owners = NewOwners(TopicReader(config, root.group), instance_id)
         self._executors = Executors(root.location)
         self._commits = CommitPipeline(self._consumer, self._executors)
@@ -93,6 +97,11 @@ class RecordingLoop:
         self._identify_error: str | None = None  # why nothing is recorded yet
         self._next_commit_s = 0.0
         self._turn_started_s = time.monotonic()
+
+    @property
+    def away_since_s(self) -> float | None:
+        """When an outage of Kafka began that was logged, and whose end wasn't; of the monotonic clock."""
+        return self._consumer.broker_health.away_since_s
 
     def run(self) -> None:
         """Record until `stopping` is set, then leave every open file durable and committed.

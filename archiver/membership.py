@@ -74,6 +74,7 @@ class Membership:
             return
         with closing(claim):
             self._archive = replace(self._archive, location=claim.location)
+            away_since_s: float | None = None
             while True:
                 self._loop = RecordingLoop(
                     self._archive,
@@ -84,6 +85,7 @@ class Membership:
                     self._on_published,
                     self.stopping,
                     self._throttling,
+                    away_since_s,
                 )
                 root, group = self._archive.location.data_dir, self._archive.group
                 log.info("recording to %s, in the group %s as %s", root, group, self._instance_id)
@@ -102,6 +104,7 @@ class Membership:
                     log.warning(
                         "a commit from before an outage arrived too late; nothing is lost, joining the group again"
                     )
+                away_since_s = self._loop.away_since_s  # the end of an outage is logged by the loop that sees it
 
     def startup_problem(self) -> str | None:
         """Return, in words, that a disk operation hangs at the start; None if none does. Thread-safe."""

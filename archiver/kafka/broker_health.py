@@ -27,18 +27,19 @@ _OUTAGE_ERRORS = (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, Kafk
 class BrokerHealth:
     """The latest error of Kafka's brokers; for the thread that uses the clients, `error` for any."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        """config: librdkafka's settings, for the client that sends the requests."""
+    def __init__(self, config: Mapping[str, Any], away_since_s: float | None = None) -> None:
+        """config: librdkafka's settings, for the client that sends the requests. away_since_s: as the attribute."""
         self.config = {**config, "error_cb": self.on_client_error}
         """librdkafka's settings for the clients whose errors are noted."""
         self.admin = TopicAdmin({**CONNECTED_CONFIG, **AVAILABILITY_CONFIG, **self.config})
         self.error: str | None = None
         """None while Kafka answers."""
+        self.away_since_s = away_since_s
+        """When an outage began that was logged, until its end is; of the monotonic clock."""
         self._servers = config["bootstrap.servers"]
         self._outage = ConnectionErrors()
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
         self._clears_on_answer = False  # any answer of a broker ends the error
-        self._away_since_s: float | None = None  # of an outage that was logged, until its end is
         self._probe: Future[object] | None = None
 
     def on_client_error(self, error: KafkaError) -> None:
@@ -54,8 +55,8 @@ class BrokerHealth:
         # A consumer reports only once that ACLs forbid something.
         if self._throttle.due(now_s, self.error if is_refusal(error) else ""):
             log.warning("Kafka at %s: %s; nothing is lost, still trying", self._servers, self.error)
-            if self._away_since_s is None and error.code() in (*NO_ANSWER_ERRORS, *_OUTAGE_ERRORS):
-                self._away_since_s = now_s
+            if self.away_since_s is None and error.code() in (*NO_ANSWER_ERRORS, *_OUTAGE_ERRORS):
+                self.away_since_s = now_s
 
     def on_answer(self) -> None:
         """Note that a broker has answered: a record has arrived."""
@@ -66,7 +67,7 @@ class BrokerHealth:
 
         Its answer also shows that an outage is over: a record that arrives may have been fetched before.
         """
-        if self._away_since_s is None and not (self.error and self._clears_on_answer):
+        if self.away_since_s is None and not (self.error and self._clears_on_answer):
             return
         if self._probe is None:
             # Not describe_cluster, which needs no thread: with an overloaded broker librdkafka 2.16 ended the process
@@ -81,8 +82,8 @@ class BrokerHealth:
     def _on_probe_answered(self) -> None:
         if self._clears_on_answer:
             self.error = None
-        if self._away_since_s is not None and not self.error:
-            away_ms = round(1000 * (time.monotonic() - self._away_since_s))
+        if self.away_since_s is not None and not self.error:
+            away_ms = round(1000 * (time.monotonic() - self.away_since_s))
             log.info("Kafka at %s answers again, after %s", self._servers, format_duration(away_ms))
-            self._away_since_s = None
+            self.away_since_s = None
             self._throttle.reset()  # the next outage is news

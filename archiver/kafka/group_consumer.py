@@ -102,14 +102,15 @@ class GroupConsumer:
         listener: RebalanceListener,
         on_published: Callable[[Event], None],
         stopping: threading.Event,
+        away_since_s: float | None,
     ) -> None:
         """Create it; raises KafkaException on a setting that librdkafka refuses.
 
         streams: those to subscribe to, None for all. config: librdkafka's settings, to which ours are added.
         on_published: called with each acknowledged event, in the publishing thread. stopping: ends `join`, and other
-        waiting for Kafka.
+        waiting for Kafka. away_since_s: when an outage began whose end the consumer before this one didn't log.
         """
-        self.broker_health = BrokerHealth(config)
+        self.broker_health = BrokerHealth(config, away_since_s)
         common = self.broker_health.config
         self._listener = listener
         self.commits = OffsetCommits()
