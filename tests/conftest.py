@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER, _FAR_IN_CONTAINER = 9092, 9094
 _TESTS = Path(__file__).parent
-_WITH_OTHER_SOFTWARE = frozenset({"docker", "ocs", "sotodlib", "web"})
+_WITH_OTHER_SOFTWARE = frozenset({"docker", "monitoring", "ocs", "sotodlib", "web"})
 _BROKER = pytest.StashKey[RunsBroker]()
 _ADDRESS = pytest.StashKey[str]()
 """The address at which other processes of the run get the broker."""

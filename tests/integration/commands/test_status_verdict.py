@@ -79,6 +79,7 @@ def sending(connection: socket.socket) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_what_died_is_said_and_what_was_stopped_is_no_problem(recorder: Recorder) -> None:
     recorder.create_topic()
     stream = recorder.stream

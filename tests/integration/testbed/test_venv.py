@@ -18,6 +18,7 @@ def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnVenv:
     return OwnVenv("mine", requirements, "nothing")
 
 
+@pytest.mark.slow
 def test_it_is_made_once_and_anew_for_other_requirements(venv: OwnVenv, capfd: pytest.CaptureFixture[str]) -> None:
     python = venv.python()
     assert subprocess.run([python, "-c", "import pip"]).returncode == 0
@@ -33,6 +34,7 @@ def test_it_is_made_once_and_anew_for_other_requirements(venv: OwnVenv, capfd: p
     assert venv.python().exists()
 
 
+@pytest.mark.slow
 def test_an_index_that_does_not_answer_is_told_from_a_package_that_is_not_there(
     venv: OwnVenv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
