@@ -196,7 +196,7 @@ def _missing() -> Iterator[str]:
 
 
 def main() -> int:
-    """Try each suite as often as is said. Returns the exit code."""
+    """Try each suite --times times. Returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--suite", action="append", choices=_SUITES, help="of Debian; may be repeated (default: both)"
